@@ -1,0 +1,1 @@
+"""The nouns of BindChat: types, errors, registries, configuration, telemetry. Imports nothing of ours."""

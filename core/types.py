@@ -1,0 +1,258 @@
+"""The types every layer shares, and the five seams of the system.
+
+Letters in shapes: B batch, T tokens, D width, H heads, L adapted layers, P adapter tokens, E embedding, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import InvalidRequest
+
+FloatArray = npt.NDArray[np.float32]
+AnyArray = npt.NDArray[Any]
+
+FinishReason = Literal["stop", "length", "abort"]
+Role = Literal["system", "user", "assistant"]
+BindScope = Literal["latest", "all"]
+
+
+class Modality(StrEnum):
+    """The kinds of input that meet in the joint space."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+    POINT_CLOUD = "point_cloud"
+    DEPTH = "depth"
+    THERMAL = "thermal"
+    IMU = "imu"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaBlob:
+    """What the client sent, undecoded. A negative `weight` subtracts the medium from the blend."""
+
+    modality: Modality
+    container: str
+    data: bytes = field(repr=False)
+    sha256: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedMedia:
+    """One medium as an array.
+
+    image `(H, W, 3)` uint8 | video `(F, H, W, 3)` uint8 | audio `(C, S)` float32 in [-1, 1] |
+    point_cloud `(N, 3)` float32 | anything else as its encoder documents.
+    """
+
+    container: str
+    array: AnyArray
+    sample_rate_hz: float | None = None
+    frames_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A row of a joint space. `vector` is `(E,)` float32; `encoder_id` is part of every cache key.
+
+    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name, where it has one.
+    """
+
+    vector: FloatArray
+    encoder_id: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterPrompt:
+    """The condition: the adapter tokens `(L, P, D)` float32 of the L adapted layers, fixed for a request's life.
+
+    `token_counts` gives the number of real tokens of each adapted layer when they differ (early fusion);
+    None means every layer uses all P. The engine projects keys and values once, at admission.
+    """
+
+    prompts: FloatArray
+    token_counts: tuple[int, ...] | None = None
+
+
+Condition = AdapterPrompt | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How tokens are drawn. Out-of-range values raise `InvalidRequest` when built.
+
+    `temperature` 0 is greedy; `top_k` 0 and `min_p` 0 and `top_p` 1 keep every token.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 1, "max_completion_tokens", f"must be at least 1, got {self.max_tokens}")
+        _require(0 <= self.temperature <= 2, "temperature", f"must be in [0, 2], got {self.temperature}; 0 is greedy")
+        _require(0 < self.top_p <= 1, "top_p", f"must be in (0, 1], got {self.top_p}; use 1 to keep every token")
+        _require(self.top_k >= 0, "top_k", f"must be 0 or more, got {self.top_k}; use 0 to keep every token")
+        _require(0 <= self.min_p < 1, "min_p", f"must be in [0, 1), got {self.min_p}; use 0 to keep every token")
+        _require(len(self.stop) <= 4, "stop", f"takes at most 4 strings, got {len(self.stop)}")
+        _require(all(self.stop), "stop", "must not hold an empty string")
+
+
+def _require(condition: bool, param: str, sentence: str) -> None:
+    if not condition:
+        raise InvalidRequest(f"{param} {sentence}", param=param)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn. Media keep the order in which the client sent them; text parts are joined."""
+
+    role: Role
+    text: str
+    media: tuple[MediaBlob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One validated chat completion request, free of HTTP.
+
+    `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
+    that has any, or all of the conversation.
+    """
+
+    request_id: str
+    model: str
+    messages: tuple[ChatMessage, ...]
+    sampling: SamplingParams
+    num_choices: int = 1
+    scope: BindScope = "latest"
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest:
+    """One sequence for a decoder backend: prompt ids, how to draw, and the condition (None: text only)."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    condition: Condition = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Counts of tokens for one sequence."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """One step of one sequence. `text` is whole UTF-8 and may be empty while bytes or a stop string are pending.
+
+    The last event of a sequence carries `finish` and `usage`; nothing follows it.
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+    finish: FinishReason | None = None
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStats:
+    """A snapshot of a decoder backend. `num_steps` grows while the loop makes progress."""
+
+    slots_total: int
+    slots_in_use: int
+    queue_length: int
+    num_steps: int
+    num_tokens: int
+
+
+class ModalityEncoder(Protocol):
+    """Turn decoded media of one modality into rows of the joint space."""
+
+    encoder_id: str
+    modality: Modality
+
+    def preprocess(self, media: DecodedMedia) -> Any:
+        """Return one model-ready tensor; pure and cheap, safe in a worker thread."""
+        ...
+
+    def encode(self, batch: Sequence[Any]) -> list[Embedding]:
+        """Return one embedding per preprocessed row; a row never depends on its batch."""
+        ...
+
+
+class Adapter(Protocol):
+    """Turn what was encoded into the condition of the decoder."""
+
+    def condition(self, vector: FloatArray | None) -> Condition:
+        """Return the adapter tokens for one fused embedding `(E,)`, or for text alone when it is None."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, with the model's own chat template."""
+
+    eos_token_ids: frozenset[int]
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the raw bytes one token adds to the output; special tokens add none."""
+        ...
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Render `{"role", "content"}` turns with the generation prompt and return the ids."""
+        ...
+
+
+class DecoderBackend(Protocol):
+    """Generate tokens for many requests at once."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def generate(self, request: DecodeRequest) -> AsyncIterator[TokenEvent]:
+        """Yield events until one carries `finish`. Closing the iterator aborts and frees the slot.
+
+        Raises `Overloaded` when the bounded queue is full and `EngineFault` when the engine failed on this row.
+        """
+        ...
+
+    def abort(self, request_id: str) -> None: ...
+
+    def stats(self) -> BackendStats: ...
+
+
+class VectorIndex(Protocol):
+    """Nearest neighbours by inner product."""
+
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Return `(B, k)` scores in falling order and the ids of the rows."""
+        ...
+
+    def vectors(self, ids: npt.NDArray[np.int64]) -> FloatArray: ...
