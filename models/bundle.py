@@ -13,7 +13,8 @@ from models.llama.model import Llama
 class ModelBundle:
     """One loaded model: decoder, tokenizer, adapter, encoders, and what `doctor` prints about its files.
 
-    `sources` maps a file's name to its sha256.
+    `conditioned_tokenizer` renders the prompts of requests with media, for an adapter trained without the template's
+    default system turn; None renders them as every other prompt. `sources` maps a file's name to its sha256.
     """
 
     name: str
@@ -21,4 +22,5 @@ class ModelBundle:
     tokenizer: Tokenizer
     adapter: Adapter
     encoders: Mapping[Modality, ModalityEncoder]
+    conditioned_tokenizer: Tokenizer | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

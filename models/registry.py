@@ -7,14 +7,28 @@ from collections.abc import Callable
 import torch
 
 from core.registry import Registry
+from models.adapters.options import ReleasedAdapter
 from models.bundle import ModelBundle
 
 BundleLoader = Callable[[torch.dtype], ModelBundle]
+
+DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+"""The precisions a model can be loaded in, by the name an operator writes."""
 
 MODELS: Registry[BundleLoader] = Registry(
     "model",
     {
         "mini": "models.mini.loader:load_mini",
         "tiny": "models.tiny:load_tiny",
+    },
+)
+
+ADAPTERS: Registry[type[ReleasedAdapter]] = Registry(
+    "adapter family",
+    {
+        "imagebind_llm": "models.adapters.imagebind_llm:ImageBindLLMAdapter",
+        "llama_adapter_v1": "models.adapters.llama_adapter_v1:StaticPromptAdapter",
+        "llama_adapter_v2": "models.adapters.llama_adapter_v2:LlamaAdapterV2",
+        "llama_adapter_v2_chat": "models.adapters.llama_adapter_v1:StaticPromptAdapter",
     },
 )

@@ -34,10 +34,13 @@ class ConditionTable:
 
 @dataclass(frozen=True, slots=True)
 class ConditionView:
-    """A table together with `rows`, the row of each token; `rows` broadcasts against the tokens' leading shape."""
+    """A table together with `rows`, the row of each token; `rows` broadcasts against the tokens' leading shape.
+
+    A slice takes rows that already stand in the tokens' order, without a copy.
+    """
 
     table: ConditionTable
-    rows: Tensor
+    rows: Tensor | slice
 
     def term(self, layer: int, q: Tensor) -> Tensor | None:
         """Return what is added to the attention output of `q` `(*N, H, Dh)`, or None at a layer without adapters."""
@@ -57,9 +60,9 @@ def gated_adapter_attention(q: Tensor, keys: Tensor, values: Tensor, gates: Tens
 
     `mask` `(*N, P)` is True at real tokens; a row without any adds zero because its values are zero.
     """
-    num_kv_heads = keys.shape[-3]
-    grouped = q.unflatten(-2, (num_kv_heads, -1))  # (*N, Hkv, G, Dh)
+    grouped = q.reshape(*q.shape[:-2], keys.shape[-3], -1, q.shape[-1])  # (*N, Hkv, G, Dh)
     scores = grouped.float() @ keys.float().transpose(-1, -2) / q.shape[-1] ** 0.5  # (*N, Hkv, G, P)
     scores = scores.masked_fill(~mask[..., None, None, :], torch.finfo(torch.float32).min)
     attention = scores.softmax(dim=-1).to(q.dtype)
-    return (attention @ values).flatten(-3, -2) * gates[:, None].to(q.dtype)  # (*N, H, Dh)
+    out: Tensor = (attention @ values).flatten(-3, -2) * gates[:, None].to(q.dtype)
+    return out  # (*N, H, Dh)

@@ -23,6 +23,7 @@ class LlamaConfig:
     """Every dimension of one decoder; derived values are properties.
 
     `adapted_layers` are the layer indices that take the condition, in the order of `AdapterPrompt.prompts`.
+    `adapter_lora_rank` above 0 keeps the merged LoRA factors of wk and wv, which adapter tokens must not pass.
     """
 
     vocab_size: int
@@ -41,6 +42,7 @@ class LlamaConfig:
     mlp_bias: bool = False
     adapted_layers: tuple[int, ...] = ()
     num_adapter_tokens: int = 0
+    adapter_lora_rank: int = 0
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:

@@ -6,6 +6,7 @@ token may attend to is the business of the `AttentionContext` that is passed in,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol, cast
 
 import torch
@@ -40,6 +41,9 @@ class DenseCausalAttention:
 class Attention(nn.Module):
     """Rotary grouped-query attention with the condition term before the output projection."""
 
+    adapter_down: Tensor
+    adapter_up: Tensor
+
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
@@ -47,23 +51,32 @@ class Attention(nn.Module):
         self.widths = (config.query_width, config.kv_width, config.kv_width)
         self.wqkv = nn.Linear(config.width, sum(self.widths), bias=config.attention_bias)
         self.wo = nn.Linear(config.query_width, config.width, bias=config.attention_bias)
+        self.keeps_lora = config.adapter_lora_rank > 0 and layer in config.adapted_layers
+        if self.keeps_lora:
+            rank = config.adapter_lora_rank
+            self.register_buffer("adapter_down", torch.zeros(2, rank, config.width))
+            self.register_buffer("adapter_up", torch.zeros(2, config.kv_width, rank))
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], context: AttentionContext, condition: ConditionView | None
     ) -> Tensor:
-        q, k, v = (part.unflatten(-1, (-1, self.head_width)) for part in self.wqkv(x).split(self.widths, dim=-1))
-        q, k = rotate(q, *rope), rotate(k, *rope)  # (*N, H, Dh), (*N, Hkv, Dh)
+        num_heads, num_kv_heads = (width // self.head_width for width in self.widths[:2])
+        heads = self.wqkv(x).view(*x.shape[:-1], -1, self.head_width)  # (*N, H + 2 Hkv, Dh)
+        turned = rotate(heads[..., : num_heads + num_kv_heads, :], *rope)
+        q, k = turned[..., :num_heads, :], turned[..., num_heads:, :]  # (*N, H, Dh), (*N, Hkv, Dh)
+        v = heads[..., num_heads + num_kv_heads :, :]
         out = context.attend(self.layer, q, k, v)  # (*N, H, Dh)
         if condition is not None and (term := condition.term(self.layer, q)) is not None:
             out = out + term
         return self.wo(out.flatten(-2))  # type: ignore[no-any-return]  # (*N, D)
 
     def project_adapter(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values `(R, Hkv, P, Dh)` of adapter tokens `(R, P, D)`: no rotation, no attention norm."""
-        query_width, kv_width, _ = self.widths
-        bias = None if self.wqkv.bias is None else self.wqkv.bias[query_width:]
-        both = F.linear(prompts, self.wqkv.weight[query_width:], bias)  # (R, P, 2 Hkv Dh)
-        keys, values = (x.unflatten(-1, (-1, self.head_width)).transpose(1, 2) for x in both.split(kv_width, dim=-1))
+        """Return keys and values `(R, Hkv, P, Dh)` of adapter tokens `(R, P, D)`: no rotation, no norm, no LoRA."""
+        both = self.wqkv(prompts)[..., self.widths[0] :]  # (R, P, 2 Hkv Dh); the queries are not used
+        if self.keeps_lora:  # the matrices hold W + up down; adapter tokens take W alone
+            low = torch.einsum("rpd,skd->rpsk", prompts, self.adapter_down)  # (R, P, 2, rank)
+            both = both - torch.einsum("rpsk,svk->rpsv", low, self.adapter_up).flatten(-2)
+        keys, values = (x.view(*x.shape[:-1], -1, self.head_width).transpose(1, 2) for x in both.chunk(2, dim=-1))
         return keys, values
 
 
@@ -131,6 +144,11 @@ class Llama(nn.Module):
             x = block(x, rope, context, condition)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def set_adapters(self, layers: tuple[int, ...], gates: Tensor, *, num_tokens: int) -> None:
+        """Let `layers` take a condition of `num_tokens` adapter tokens, scaled by the effective `gates` `(L, H)`."""
+        self.config = replace(self.config, adapted_layers=layers, num_adapter_tokens=num_tokens)
+        self.adapter_gates = gates.detach().to(self.frequencies)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits `(n, V)` of rows `(n, D)`; call it on the rows that are needed only."""
         return self.output(hidden).float()  # type: ignore[no-any-return]
@@ -154,7 +172,8 @@ class Llama(nn.Module):
         num_rows, num_layers, num_tokens, width = prompts.shape
         if (num_layers, width) != (len(config.adapted_layers), config.width):
             expected = (len(config.adapted_layers), config.width)
-            raise InvalidRequest(f"adapter prompt has (layers, width) {(num_layers, width)}; the decoder takes {expected}")
+            got = (num_layers, width)
+            raise InvalidRequest(f"adapter prompt has (layers, width) {got}; the decoder takes {expected}")
         gates = self.adapter_gates if gates is None else gates
         blocks = [cast(Block, self.layers[layer]) for layer in config.adapted_layers]
         pairs = [block.attention.project_adapter(prompts[:, i]) for i, block in enumerate(blocks)]
@@ -163,6 +182,8 @@ class Llama(nn.Module):
             repeats = config.num_heads // config.num_kv_heads
             constants = values.squeeze(3).repeat_interleave(repeats, dim=2)  # (L, R, H, Dh)
             constants = constants * gates[:, None, :, None].to(values.dtype)
+            if mask is not None:
+                constants = constants * mask[:, :, :, None]  # (L, R, 1, 1)
             return ConditionTable(config.adapted_layers, constants)
         if mask is None:
             mask = torch.ones(num_layers, num_rows, num_tokens, dtype=torch.bool, device=prompts.device)

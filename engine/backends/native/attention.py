@@ -1,0 +1,99 @@
+"""What each token of a mixed batch attends to: decode rows together, each prefill row alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.backends.native.kv_cache import KVCache
+from engine.backends.native.scheduler import Row, StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class _DecodeGroup:
+    """Decode rows as one attention over the slots 0 to S-1; slots that do not decode are computed and dropped."""
+
+    rows: Tensor | None
+    num_rows: int
+    num_slots: int
+    num_tokens: int
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _PrefillGroup:
+    """One prompt chunk: `tokens` is its place in the flat batch, `mask` `(G * n, T)` is additive."""
+
+    tokens: slice
+    slot: int
+    num_tokens: int
+    mask: Tensor
+
+
+class BatchAttention:
+    """The `AttentionContext` of one step over flat tokens `(N,)`: decode rows in slot order, then prompt chunks."""
+
+    def __init__(self, plan: StepPlan, cache: KVCache, places: Tensor, num_groups: int) -> None:
+        self._cache = cache
+        self._places = places
+        self._decode = self._group_decode(plan.decode) if plan.decode else None
+        self._prefill: list[_PrefillGroup] = []
+        start = len(plan.decode)
+        for row in plan.prefill:
+            self._prefill.append(self._group_prefill(row, start, num_groups))
+            start += row.length
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store `k`, `v` `(N, Hkv, Dh)` and return the attention output `(N, H, Dh)` of `q` `(N, H, Dh)`."""
+        self._cache.write(layer, self._places, k, v)
+        grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[2])  # (N, Hkv, G, Dh)
+        if self._decode is not None and not self._prefill:
+            return self._attend_decode(layer, grouped, self._decode).flatten(1, 2)
+        out = torch.empty_like(grouped)
+        if self._decode is not None:
+            num_rows = self._decode.num_rows
+            out[:num_rows] = self._attend_decode(layer, grouped[:num_rows], self._decode)
+        for group in self._prefill:
+            out[group.tokens] = self._attend_prefill(layer, grouped[group.tokens], group)
+        return out.flatten(1, 2)
+
+    def _attend_decode(self, layer: int, q: Tensor, group: _DecodeGroup) -> Tensor:
+        keys, values = self._cache.read(layer, slice(0, group.num_slots), group.num_tokens)  # (S, Hkv, T, Dh)
+        if group.rows is None:
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=group.mask)
+        spread = q.new_zeros(group.num_slots, *q.shape[1:])
+        spread[group.rows] = q
+        return F.scaled_dot_product_attention(spread, keys, values, attn_mask=group.mask)[group.rows]
+
+    def _attend_prefill(self, layer: int, q: Tensor, group: _PrefillGroup) -> Tensor:
+        n, num_kv_heads, num_groups, width = q.shape
+        keys, values = self._cache.read(layer, slice(group.slot, group.slot + 1), group.num_tokens)
+        stacked = q.permute(1, 2, 0, 3).reshape(1, num_kv_heads, num_groups * n, width)
+        out = F.scaled_dot_product_attention(stacked, keys, values, attn_mask=group.mask)
+        return out.view(num_kv_heads, num_groups, n, width).permute(2, 0, 1, 3)  # (n, Hkv, G, Dh)
+
+    def _group_decode(self, rows: tuple[Row, ...]) -> _DecodeGroup:
+        keys = self._cache.keys
+        slots = [row.sequence.slot for row in rows]
+        lengths = [row.start + 1 for row in rows]
+        num_slots, num_tokens = max(slots) + 1, max(lengths)
+        is_dense = len(rows) == num_slots
+        mask = None
+        if not is_dense or min(lengths) < num_tokens:
+            visible = torch.full((num_slots,), num_tokens)
+            visible[slots] = torch.tensor(lengths)
+            hidden = torch.arange(num_tokens) >= visible[:, None]  # (S, T)
+            mask = torch.zeros(hidden.shape, dtype=keys.dtype).masked_fill_(hidden, float("-inf"))
+            mask = mask[:, None, None].to(keys.device)  # (S, 1, 1, T)
+        places = None if is_dense else torch.tensor(slots, device=keys.device)
+        return _DecodeGroup(places, len(rows), num_slots, num_tokens, mask)
+
+    def _group_prefill(self, row: Row, start: int, num_groups: int) -> _PrefillGroup:
+        keys = self._cache.keys
+        num_tokens = row.start + row.length
+        mask = torch.full((row.length, num_tokens), float("-inf"), dtype=keys.dtype, device=keys.device)
+        mask = mask.triu_(row.start + 1).repeat(num_groups, 1)  # (G * n, T)
+        return _PrefillGroup(slice(start, start + row.length), row.sequence.slot, num_tokens, mask)

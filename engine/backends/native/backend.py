@@ -1,0 +1,88 @@
+"""The front of the step loop: admits requests, streams their events, and ends each exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+from core.errors import AppError, InvalidRequest
+from core.telemetry import EventLog
+from core.types import BackendStats, DecodeRequest, TokenEvent, Tokenizer
+from engine.backends import DecodingConfig
+from engine.backends.native.channel import Channel
+from engine.backends.native.loop import StepLoop
+from engine.backends.native.runner import NativeRunner
+from engine.backends.native.scheduler import Runner, Scheduler, TokenSequence
+from engine.decoding.text_stream import TextStream
+from engine.prompting import check_length
+from models.bundle import ModelBundle
+
+
+def build_native(bundle: ModelBundle, config: DecodingConfig) -> BatchingBackend:
+    """Build the native backend for one model."""
+    config = config.within(bundle.decoder.config)
+    runner = NativeRunner(bundle.decoder, config)
+    return BatchingBackend(runner=runner, tokenizer=bundle.tokenizer, config=config, log=EventLog("engine"))
+
+
+class BatchingBackend:
+    """A `DecoderBackend` that runs a `Runner` in one dedicated thread."""
+
+    def __init__(self, *, runner: Runner, tokenizer: Tokenizer, config: DecodingConfig, log: EventLog) -> None:
+        self._tokenizer = tokenizer
+        self._config = config
+        scheduler = Scheduler(runner, max_slots=config.max_slots, max_prefill_tokens=config.max_prefill_tokens)
+        self._loop = StepLoop(scheduler, runner, log=log, num_threads=config.num_threads)
+        self._thread = threading.Thread(target=self._loop.run, name="decoder", daemon=True)
+
+    async def start(self) -> None:
+        self._loop.start_accepting()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End every live request with `NotReady`, then the thread."""
+        self._loop.stop()
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    async def generate(self, request: DecodeRequest) -> AsyncIterator[TokenEvent]:
+        """Yield events until one carries `finish`. Closing the iterator returns once the slot is free.
+
+        Raises before the first event: `PromptTooLong`, `InvalidRequest` for an empty prompt or an id in use,
+        `Overloaded` when slots and queue are taken, `NotReady` before start and after stop.
+        """
+        channel = self._submit(request)
+        ended = False
+        try:
+            while not ended:
+                item = await channel.get()
+                if isinstance(item, AppError):
+                    ended = True
+                    raise item
+                ended = item.finish is not None
+                yield item
+        finally:
+            if not ended:
+                self.abort(request.request_id)
+                await channel.wait_until_ended()
+
+    def abort(self, request_id: str) -> None:
+        """End a request at the next step with a `finish="abort"` event; unknown ids are already over."""
+        self._loop.abort(request_id)
+
+    def stats(self) -> BackendStats:
+        return self._loop.stats(self._config.max_slots)
+
+    def _submit(self, request: DecodeRequest) -> Channel:
+        self._check(request)
+        channel = Channel()
+        text = TextStream(self._tokenizer, request.sampling.stop)
+        sequence = TokenSequence(request, channel, text, self._tokenizer.eos_token_ids)
+        self._loop.submit(sequence, max_live=self._config.max_slots + self._config.max_queue)
+        return channel
+
+    def _check(self, request: DecodeRequest) -> None:
+        if not request.token_ids:
+            raise InvalidRequest("the prompt has no tokens; send at least one", param="messages")
+        check_length(len(request.token_ids), request.sampling.max_tokens, self._config.max_context)

@@ -1,0 +1,97 @@
+"""The conditions of the running sequences, projected once at admission and kept by slot."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.errors import EngineFault
+from core.types import AdapterPrompt, Condition
+from engine.backends.native.scheduler import StepPlan
+from models.llama.condition import ConditionTable, ConditionView
+from models.llama.model import Llama
+
+
+class ConditionSlots:
+    """A `ConditionTable` with one row per slot; the row of a text-only sequence is zero."""
+
+    def __init__(self, decoder: Llama, *, num_slots: int) -> None:
+        config = decoder.config
+        self._decoder = decoder
+        self._weight = decoder.tok_embeddings.weight
+        self._num_tokens = config.num_adapter_tokens
+        self._conditioned = [False] * num_slots
+        self._table: ConditionTable | None = None
+        if config.adapted_layers and self._num_tokens:
+            prompts = self._weight.new_zeros(num_slots, len(config.adapted_layers), self._num_tokens, config.width)
+            with torch.no_grad():
+                self._table = _zeroed(decoder.project_condition(prompts))
+
+    def fill(self, slot: int, condition: Condition) -> None:
+        """Store the condition of a new sequence. Raises when its shape is not the decoder's."""
+        self.clear(slot)
+        if condition is None:
+            return
+        if self._table is None:
+            raise EngineFault("a condition came for a decoder that has no adapted layers")
+        prompts, mask = self._pad(condition)
+        row = self._decoder.project_condition(prompts, mask=mask)
+        self._table.values[:, slot] = row.values[:, 0]
+        if self._table.keys is not None and self._table.mask is not None:
+            assert row.keys is not None
+            self._table.keys[:, slot] = row.keys[:, 0]
+            self._table.mask[:, slot] = mask[:, 0]
+        self._conditioned[slot] = True
+
+    def move(self, source: int, target: int) -> None:
+        """Copy the row of one slot to another."""
+        self._conditioned[target] = self._conditioned[source]
+        for stored in self._stored():
+            stored[:, target] = stored[:, source]
+
+    def clear(self, slot: int) -> None:
+        """Make a slot text only."""
+        if self._conditioned[slot]:
+            self._conditioned[slot] = False
+            for stored in self._stored():
+                stored[:, slot] = 0
+
+    def view(self, plan: StepPlan) -> ConditionView | None:
+        """Return what the tokens of a plan add to attention, or None when every row is text only."""
+        slots = [row.sequence.slot for row in plan.rows]
+        if self._table is None or not any(self._conditioned[slot] for slot in slots):
+            return None
+        if not plan.prefill and len(slots) == slots[-1] + 1:
+            return ConditionView(self._table, slice(0, len(slots)))
+        token_slots = [row.sequence.slot for row in plan.rows for _ in range(row.length)]
+        rows = torch.tensor(token_slots, device=self._weight.device)
+        if self._table.keys is None:
+            return ConditionView(ConditionTable(self._table.layers, self._table.values[:, rows]), slice(None))
+        return ConditionView(self._table, rows)
+
+    def _pad(self, condition: AdapterPrompt) -> tuple[Tensor, Tensor]:
+        """Return prompts `(1, L, P, D)` padded to the table's P and the mask `(L, 1, P)` of the real tokens."""
+        num_layers, num_tokens, width = condition.prompts.shape
+        counts = condition.token_counts or (num_tokens,) * num_layers
+        if num_tokens > self._num_tokens or len(counts) != num_layers or max(counts) > num_tokens:
+            raise EngineFault(
+                f"the condition has {num_tokens} tokens with counts {counts}; the decoder takes at most "
+                f"{self._num_tokens} on each of {num_layers} layers"
+            )
+        prompts = self._weight.new_zeros(1, num_layers, self._num_tokens, width)
+        prompts[0, :, :num_tokens] = torch.from_numpy(condition.prompts).to(prompts)
+        places = torch.arange(self._num_tokens, device=prompts.device)
+        mask = places < torch.tensor(counts, device=prompts.device)[:, None, None]  # (L, 1, P)
+        return prompts, mask
+
+    def _stored(self) -> list[Tensor]:
+        table = self._table
+        return [] if table is None else [x for x in (table.values, table.keys, table.mask) if x is not None]
+
+
+def _zeroed(table: ConditionTable) -> ConditionTable:
+    """Clear a table in place: biases of the projection may have left values in it."""
+    for stored in (table.values, table.keys, table.mask):
+        if stored is not None:
+            stored.zero_()
+    return table

@@ -1,0 +1,62 @@
+"""Keys and values of every running sequence, preallocated: one slot each, `max_context` tokens long."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+
+import torch
+from torch import Tensor
+
+from models.llama.config import LlamaConfig
+
+
+class KVCache:
+    """Two tensors `(layers, slots, max_context, Hkv, Dh)`.
+
+    Allocated as zero pages, so memory is taken only where a sequence has written, and what a padded row reads beyond
+    its end is always finite.
+    """
+
+    def __init__(self, config: LlamaConfig, *, num_slots: int, max_context: int, like: Tensor) -> None:
+        shape = (config.num_layers, num_slots, max_context, config.num_kv_heads, config.head_width)
+        self.max_context = max_context
+        self.keys = _lazy_zeros(shape, like)
+        self.values = _lazy_zeros(shape, like)
+        self._flat_keys = self.keys.flatten(1, 2)  # (layers, slots * max_context, Hkv, Dh)
+        self._flat_values = self.values.flatten(1, 2)
+
+    def write(self, layer: int, places: Tensor, k: Tensor, v: Tensor) -> None:
+        """Store `k`, `v` `(N, Hkv, Dh)` at `places` `(N,)`, each `slot * max_context + position`."""
+        self._flat_keys[layer].index_copy_(0, places, k)
+        self._flat_values[layer].index_copy_(0, places, v)
+
+    def read(self, layer: int, slots: slice, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Return views `(slots, Hkv, num_tokens, Dh)` of the first tokens of a range of slots."""
+        keys, values = self.keys[layer, slots, :num_tokens], self.values[layer, slots, :num_tokens]
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def move(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the tokens of one slot to another."""
+        for stored in (self.keys, self.values):
+            stored[:, target, :num_tokens] = stored[:, source, :num_tokens]
+
+    def erase(self, slot: int) -> None:
+        """Forget values that are not finite; ordinary leftovers need no erasing, the mask hides them."""
+        self.keys[:, slot] = 0
+        self.values[:, slot] = 0
+
+
+def _lazy_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return zeros with the dtype and device of `like`; on the CPU the system provides pages when first written.
+
+    Huge pages are declined: they would fill, and zero, two megabytes for the first token of every slot and layer.
+    """
+    if like.device.type != "cpu":
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    pages = mmap.mmap(-1, math.prod(shape) * like.element_size())
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=like.dtype).view(shape)

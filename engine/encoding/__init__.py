@@ -1,0 +1,1 @@
+"""Decoded media to one joint embedding."""

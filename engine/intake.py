@@ -1,0 +1,109 @@
+"""Turn what a client sent into `MediaBlob`s: budgets and format are checked here, nothing is decoded."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+from urllib.parse import unquote_to_bytes
+
+from core.errors import InvalidRequest, MediaDecodeError, MediaFetchError, MediaTooLarge, UnsupportedMedia
+from core.types import MediaBlob, Modality
+from media.fetch import FetchPolicy, RemoteFetcher
+from media.limits import MediaLimits
+from media.sniff import resolve
+
+MAX_WEIGHT = 1000.0
+
+
+class MediaIntake:
+    """The one door for media: multipart files, base64, data URIs and, when allowed, remote URLs.
+
+    `param` is the request field that an error names. `declared_type` is a media type or a bare format such as "wav".
+    `expected` is what the part takes; None lets the bytes decide.
+    """
+
+    def __init__(self, limits: MediaLimits, fetcher: RemoteFetcher | None = None) -> None:
+        self.limits = limits
+        self._fetcher = fetcher or RemoteFetcher(FetchPolicy())
+
+    def from_bytes(
+        self, data: bytes, *, declared_type: str | None, expected: Modality | None, weight: float, param: str
+    ) -> MediaBlob:
+        """Return the blob of one file.
+
+        Raises `MediaTooLarge`, `MediaDecodeError` when empty or not what it is declared as, `UnsupportedMedia` for a
+        format or modality the part does not take, and `InvalidRequest` for a weight that is not a finite number
+        other than 0.
+        """
+        if not math.isfinite(weight) or weight == 0 or abs(weight) > MAX_WEIGHT:
+            raise InvalidRequest(
+                f"weight must be a number other than 0 within ±{MAX_WEIGHT:g}, got {weight}; leave the medium out "
+                "instead of weighting it 0",
+                param=param,
+            )
+        self.limits.check_bytes(len(data), param=param)
+        try:
+            modality, container = resolve(data, declared_type=declared_type, expected=expected)
+        except (MediaDecodeError, UnsupportedMedia) as error:
+            raise type(error)(error.message, param=param) from None
+        digest = hashlib.sha256(data).hexdigest()
+        return MediaBlob(modality=modality, container=container, data=data, sha256=digest, weight=weight)
+
+    def from_base64(
+        self, text: str, *, declared_type: str | None, expected: Modality | None, weight: float, param: str
+    ) -> MediaBlob:
+        """Return the blob of a base64 text; whitespace is tolerated, any other foreign character is not.
+
+        Raises `InvalidRequest` for malformed base64 and what `from_bytes` raises.
+        """
+        compact = "".join(text.split())
+        self._check_encoded_length(len(compact) // 4 * 3, param)
+        try:
+            data = base64.b64decode(compact.encode("ascii"), validate=True)
+        except (binascii.Error, UnicodeEncodeError) as error:
+            raise InvalidRequest(
+                f"the medium is not valid base64 ({error}); use the standard alphabet with padding", param=param
+            ) from None
+        return self.from_bytes(data, declared_type=declared_type, expected=expected, weight=weight, param=param)
+
+    def from_data_uri(self, uri: str, *, expected: Modality | None, weight: float, param: str) -> MediaBlob:
+        """Return the blob of `data:[type][;parameter][;base64],content` (RFC 2397), base64 or percent-encoded.
+
+        Raises `InvalidRequest` for a malformed URI and what `from_bytes` raises.
+        """
+        header, comma, content = uri.partition(",")
+        if not comma or not header[:5].lower() == "data:":
+            raise InvalidRequest(
+                "the data URI is malformed; write data:image/png;base64,... with a comma before the content",
+                param=param,
+            )
+        declared_type, *parameters = header[5:].split(";")
+        if "base64" in (parameter.strip().lower() for parameter in parameters):
+            text = content if "%" not in content else unquote_to_bytes(content).decode("ascii", "replace")
+            return self.from_base64(text, declared_type=declared_type, expected=expected, weight=weight, param=param)
+        self._check_encoded_length(len(content) - 2 * content.count("%"), param)
+        data = unquote_to_bytes(content)
+        return self.from_bytes(data, declared_type=declared_type, expected=expected, weight=weight, param=param)
+
+    async def from_url(self, url: str, *, expected: Modality | None, weight: float, param: str) -> MediaBlob:
+        """Return the blob behind a `data:` URI or, when the fetch policy allows it, an http(s) URL.
+
+        Raises `MediaFetchError` for every other scheme and for a fetch that is refused or fails, and what
+        `from_bytes` raises. The type a remote server declares is not held against the bytes: the client did not say it.
+        """
+        scheme = url.partition(":")[0].strip().lower()
+        if scheme == "data":
+            return self.from_data_uri(url.strip(), expected=expected, weight=weight, param=param)
+        if scheme not in ("http", "https"):
+            raise MediaFetchError(f"media come as data: or http(s) URLs, got {url[:40]!r}", param=param)
+        try:
+            data = await self._fetcher.fetch(url.strip())
+        except (MediaFetchError, MediaTooLarge) as error:
+            raise type(error)(error.message, param=param) from error
+        return self.from_bytes(data, declared_type=None, expected=expected, weight=weight, param=param)
+
+    def _check_encoded_length(self, num_bytes: int, param: str) -> None:
+        if num_bytes > self.limits.max_bytes + 2:  # padding characters stand for up to two bytes that are not there
+            self.limits.check_bytes(num_bytes, param=param)

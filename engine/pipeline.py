@@ -1,0 +1,196 @@
+"""One chat request from admission to its last token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+from core.errors import InvalidRequest, NotReady, Overloaded, UnknownName
+from core.types import BackendStats, ChatRequest, DecoderBackend, DecodeRequest, Modality, TokenEvent
+from engine.encoding.service import EncodingService
+from engine.prompting import PromptBuilder, media_in_scope
+from engine.streams import merge
+from models.bundle import ModelBundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceEvent:
+    """One token event of one of the request's choices, counted from 0."""
+
+    choice: int
+    event: TokenEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """What `/v1/models` tells about a model."""
+
+    name: str
+    input_modalities: tuple[Modality, ...]
+    max_context: int
+    created_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineHealth:
+    """A snapshot; `live` is False when work waits and the step loop has stood still for too long."""
+
+    ready: bool
+    live: bool
+    queue_length: int
+    slots_in_use: int
+    slots_total: int
+    requests_in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineConfig:
+    """`max_in_flight` bounds the choices (`n` of every request) that are admitted at once.
+
+    Keep it at or below slots plus queue of the backend, which then never has to refuse the second choice of a request.
+    """
+
+    max_context: int
+    max_in_flight: int = 64
+    stall_after_s: float = 120.0
+    created_s: int = 0
+
+
+class Watchdog:
+    """Tell whether a loop that has work still makes steps; `clock` returns seconds."""
+
+    def __init__(self, stall_after_s: float, clock: Callable[[], float]) -> None:
+        self._stall_after_s = stall_after_s
+        self._clock = clock
+        self._num_steps = -1
+        self._moved_s = clock()
+
+    def observe(self, stats: BackendStats) -> bool:
+        """Return False once the same step count has been seen, with work at hand, for `stall_after_s`."""
+        idle = stats.slots_in_use == 0 and stats.queue_length == 0
+        if idle or stats.num_steps != self._num_steps:
+            self._num_steps, self._moved_s = stats.num_steps, self._clock()
+        return self._clock() - self._moved_s < self._stall_after_s
+
+
+class Pipeline:
+    """Serve one model: admit, embed the media, condition, prompt, decode."""
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        backend: DecoderBackend,
+        encoding: EncodingService,
+        config: PipelineConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._encoding = encoding
+        self._config = config
+        self._prompts = PromptBuilder(bundle, max_context=min(config.max_context, bundle.decoder.config.max_context))
+        self._watchdog = Watchdog(config.stall_after_s, clock)
+        self._running = AsyncExitStack()
+        self._is_ready = False
+        self._num_requests = 0
+        self._num_choices = 0
+
+    async def start(self) -> None:
+        """Start decoders, encoders and backend; if one fails, stop those that run."""
+        async with AsyncExitStack() as started:
+            for part in (self._encoding, self._backend):
+                started.push_async_callback(part.stop)
+                await part.start()
+            self._running = started.pop_all()
+        self._is_ready = True
+
+    async def stop(self) -> None:
+        """Refuse new requests and end the live ones with `NotReady`."""
+        self._is_ready = False
+        await self._running.aclose()
+
+    def describe(self) -> tuple[ModelDescription, ...]:
+        """Return the served models."""
+        modalities = (Modality.TEXT, *(modality for modality in Modality if modality in self._bundle.encoders))
+        return (
+            ModelDescription(
+                name=self._bundle.name,
+                input_modalities=modalities,
+                max_context=self._prompts.max_context,
+                created_s=self._config.created_s,
+            ),
+        )
+
+    def health(self) -> PipelineHealth:
+        """Return what `/health`, `/ready` and the metrics show."""
+        stats = self._backend.stats()
+        return PipelineHealth(
+            ready=self._is_ready,
+            live=self._watchdog.observe(stats),
+            queue_length=stats.queue_length,
+            slots_in_use=stats.slots_in_use,
+            slots_total=stats.slots_total,
+            requests_in_flight=self._num_requests,
+        )
+
+    def count_prompt_tokens(self, request: ChatRequest) -> int:
+        """Return the length of the prompt that `request` would decode from."""
+        return len(self._prompts.token_ids(request))
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChoiceEvent]:
+        """Yield the events of every choice as they come; each choice ends with one `finish` event.
+
+        Every refusal is an `AppError` before the first event. Closing the iterator at any stage aborts the rest of
+        the work and returns when its slots are free.
+        """
+        with self._admitted(request):
+            decode_requests = await self._prepare(request)
+            async with aclosing(merge(list(map(self._generate, decode_requests)))) as events:
+                async for choice, event in events:
+                    yield ChoiceEvent(choice=choice, event=event)
+
+    @contextmanager
+    def _admitted(self, request: ChatRequest) -> Iterator[None]:
+        """Count the request while it is in flight. Raises `Overloaded` beyond the bound."""
+        limit = self._config.max_in_flight
+        if not self._is_ready:
+            raise NotReady("the server is starting or stopping; try again soon")
+        if request.model != self._bundle.name:
+            raise UnknownName(f"unknown model {request.model!r}; this server has {self._bundle.name}", param="model")
+        if not 1 <= request.num_choices <= limit:
+            raise InvalidRequest(f"n must be in [1, {limit}], got {request.num_choices}", param="n")
+        if self._num_choices + request.num_choices > limit:
+            raise Overloaded(f"{self._num_choices} of {limit} replies are in flight; try again soon")
+        self._num_requests += 1
+        self._num_choices += request.num_choices
+        try:
+            yield
+        finally:
+            self._num_requests -= 1
+            self._num_choices -= request.num_choices
+
+    async def _prepare(self, request: ChatRequest) -> list[DecodeRequest]:
+        """Return one decode request per choice; choice i draws with `seed + i`."""
+        media = media_in_scope(request.messages, request.scope)
+        self._encoding.check(media)
+        token_ids = self._prompts.build(request)
+        vector = await self._encoding.embed(media) if media else None
+        condition = await asyncio.to_thread(self._bundle.adapter.condition, vector)
+        seed = request.sampling.seed
+        return [
+            DecodeRequest(
+                request_id=f"{request.request_id}/{choice}",
+                token_ids=token_ids,
+                sampling=replace(request.sampling, seed=None if seed is None else seed + choice),
+                condition=condition,
+            )
+            for choice in range(request.num_choices)
+        ]
+
+    def _generate(self, request: DecodeRequest) -> AsyncGenerator[TokenEvent, None]:
+        return cast("AsyncGenerator[TokenEvent, None]", self._backend.generate(request))

@@ -1,0 +1,52 @@
+"""Messages to the prompt's token ids, and the media that condition the reply. Nothing is ever cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.errors import PromptTooLong
+from core.types import BindScope, ChatMessage, ChatRequest, MediaBlob, Tokenizer
+from models.bundle import ModelBundle
+
+
+class PromptBuilder:
+    """Render chat requests for one model with its own chat template."""
+
+    def __init__(self, bundle: ModelBundle, *, max_context: int) -> None:
+        self._plain: Tokenizer = bundle.tokenizer
+        self._conditioned = bundle.conditioned_tokenizer or bundle.tokenizer
+        self.max_context = max_context
+
+    def token_ids(self, request: ChatRequest) -> tuple[int, ...]:
+        """Return the prompt up to where the assistant's turn begins, of any length.
+
+        A request without media renders exactly as the base model's template says.
+        """
+        has_media = bool(media_in_scope(request.messages, request.scope))
+        tokenizer = self._conditioned if has_media else self._plain
+        turns = [{"role": message.role, "content": message.text} for message in request.messages]
+        return tuple(tokenizer.apply_chat_template(turns))
+
+    def build(self, request: ChatRequest) -> tuple[int, ...]:
+        """Return the prompt's ids. Raises `PromptTooLong` when they and the tokens asked for exceed the context."""
+        token_ids = self.token_ids(request)
+        check_length(len(token_ids), request.sampling.max_tokens, self.max_context)
+        return token_ids
+
+
+def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[MediaBlob, ...]:
+    """Return the media that condition the reply: all, or those of the latest user message that has any."""
+    if scope == "all":
+        return tuple(blob for message in messages for blob in message.media)
+    with_media = (message.media for message in reversed(messages) if message.role == "user" and message.media)
+    return next(with_media, ())
+
+
+def check_length(num_prompt_tokens: int, max_tokens: int, max_context: int) -> None:
+    """Raise `PromptTooLong` with the three numbers when prompt and reply do not fit the context together."""
+    if num_prompt_tokens + max_tokens > max_context:
+        raise PromptTooLong(
+            f"the prompt has {num_prompt_tokens} tokens and max_completion_tokens is {max_tokens}, together more than "
+            f"the context of {max_context} tokens; shorten the messages or ask for fewer tokens",
+            param="messages",
+        )

@@ -1,0 +1,1 @@
+"""Bytes to arrays: sniff, fetch, decode. No torch."""

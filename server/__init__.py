@@ -1,0 +1,3 @@
+"""The HTTP edge and the command line. FastAPI and pydantic live here and nowhere else."""
+
+__version__ = "0.1.0"

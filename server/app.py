@@ -1,0 +1,72 @@
+"""The ASGI app: routers, middleware, and a lifespan that binds at once and loads behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from core.telemetry import EventLog
+from server import __version__
+from server.context import AppContext, Service
+from server.error_handlers import install_error_handlers
+from server.middleware import ApiKeyMiddleware, TraceMiddleware
+from server.routes import ROUTERS
+from server.settings import Settings
+
+ServiceBuilder = Callable[[Settings], Service]
+LoadObserver = Callable[[AppContext, float], None]
+
+
+def create_app(
+    settings: Settings, build: ServiceBuilder, on_loaded: LoadObserver = lambda context, seconds: None
+) -> FastAPI:
+    """Return the app.
+
+    `build` runs in a thread once the socket is about to be bound; `on_loaded` hears of its end, good or bad.
+    """
+    log = EventLog("bindchat.server")
+    context = AppContext(settings, log)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(context, build, on_loaded))
+        try:
+            yield
+        finally:
+            loading.cancel()
+            with suppress(asyncio.CancelledError):
+                await loading
+            if context.loaded is not None:
+                await context.loaded.pipeline.stop()
+            log.event("server_stopped")
+
+    app = FastAPI(title="BindChat", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.context = context
+    for name in ROUTERS.names():
+        app.include_router(ROUTERS.load(name))
+    install_error_handlers(app)
+    app.add_middleware(ApiKeyMiddleware, api_keys=settings.api_keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(TraceMiddleware, metrics=context.metrics, log=log)  # the last added is the outermost
+    return app
+
+
+async def _load(context: AppContext, build: ServiceBuilder, on_loaded: LoadObserver) -> None:
+    started_s = time.perf_counter()
+    try:
+        service = await asyncio.to_thread(build, context.settings)
+        await service.pipeline.start()
+        context.loaded = service
+        context.log.event("model_ready", model=context.settings.model, load_s=round(time.perf_counter() - started_s, 3))
+    except Exception as error:
+        context.load_error = error
+        context.log.fault("load_failed", error, model=context.settings.model)
+    on_loaded(context, time.perf_counter() - started_s)

@@ -1,0 +1,171 @@
+"""The `bindchat` command: serve, chat, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from core.errors import AppError, ConfigError, EngineFault
+from server.app import create_app
+from server.context import AppContext
+from server.doctor import examine
+from server.logs import configure_logging
+from server.runner import ChatServer, running_in_thread
+from server.settings import Settings, load_settings, setting_rows
+from server.terminal_chat import ChatSession, open_client, run_terminal_chat
+from server.wiring import build_service
+
+SAMPLE = Path("docs/samples/cat.jpg")
+
+app = typer.Typer(help="BindChat: chat with pictures, sounds and shapes.", no_args_is_help=True, add_completion=False)
+console = Console(highlight=False, soft_wrap=True, markup=False)
+
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; --print-config lists them.")
+]
+ModelOption = Annotated[str | None, typer.Option(help="The model to serve.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
+    model: ModelOption = None,
+    log_dir: Annotated[Path | None, typer.Option(help="The folder of the log.")] = None,
+    set_: SetOption = None,
+    print_config: Annotated[bool, typer.Option(help="Show every setting with its source, and leave.")] = False,
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C."""
+    with _config_errors():
+        overrides = {"host": host, "port": port, "model": model, "log_dir": log_dir, **_pairs(set_)}
+        settings = load_settings(overrides)
+        if print_config:
+            for row in setting_rows(settings, overrides):
+                typer.echo(f"{row.name:<20} {row.value:<28} {row.source}")
+            return
+        log_path = configure_logging(settings.log_dir, settings.log_level)
+
+    def announce_end_of_load(context: AppContext, load_s: float) -> None:
+        if context.load_error is None:
+            console.print(f"{settings.model} is ready after {load_s:.1f} s")
+        else:
+            server.should_exit = True
+
+    server = ChatServer(
+        create_app(settings, build_service, announce_end_of_load),
+        on_bound=lambda url: _announce_address(settings, url, log_path),
+    )
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    if server.context.load_error is not None:
+        _fail(f"{settings.model} could not be loaded: {server.context.load_error}", exit_code=1)
+
+
+@app.command()
+def chat(
+    question: Annotated[str | None, typer.Argument(help="Ask once and leave; without it, talk.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="A picture for the first message.")] = None,
+    url: Annotated[str | None, typer.Option(help="A running server; without it, one is started inside.")] = None,
+    model: ModelOption = None,
+    api_key: Annotated[str | None, typer.Option(help="The key of that server.", envvar="BINDCHAT_CHAT_KEY")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Chat in the terminal, with pictures."""
+    with _config_errors(), ExitStack() as stack:
+        if url is None:
+            inner = {"host": "127.0.0.1", "port": 0, "api_keys": (), "model": model, **_pairs(set_)}
+            url = stack.enter_context(_inner_server(load_settings(inner)))
+        session = ChatSession(stack.enter_context(open_client(url, api_key)), model)
+        for path in image or []:
+            session.attach(path)
+        if question is None:
+            run_terminal_chat(session, lambda: console.input("you> "), _write)
+            return
+        for piece in session.send(question):
+            _write(piece)
+        _write("\n")
+
+
+@app.command()
+def doctor(
+    model: ModelOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write the report as JSON.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """Say what is installed and whether the model answers; exit code 1 when something is broken."""
+    with _config_errors():
+        settings = load_settings({"model": model, **_pairs(set_)})
+    findings = examine(settings, build_service)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok' if finding.ok else 'BROKEN':<7} {finding.name:<24} {finding.text}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _announce_address(settings: Settings, address: str, log_path: Path) -> None:
+    key = '-H "Authorization: Bearer $KEY" ' if settings.api_keys else ""
+    console.print(f"BindChat listens on {address} and loads {settings.model}")
+    console.print(f'  curl {address}/v1/chat/completions {key}-F prompt="What is this?" -F image=@{SAMPLE}')
+    console.print(f"  logs: {log_path}")
+
+
+@contextmanager
+def _inner_server(settings: Settings) -> Iterator[str]:
+    """Yield the address of a ready server that lives as long as the block."""
+    loaded = threading.Event()
+    server = ChatServer(create_app(settings, build_service, lambda context, load_s: loaded.set()))
+    with running_in_thread(server):
+        with console.status(f"loading {settings.model}"):
+            loaded.wait()
+        if server.context.load_error is not None:
+            raise ConfigError(f"{settings.model} could not be loaded: {server.context.load_error}")
+        yield server.url
+
+
+@contextmanager
+def _config_errors() -> Iterator[None]:
+    """End the command with one sentence instead of a traceback."""
+    try:
+        yield
+    except AppError as error:
+        _fail(error.message, exit_code=1 if isinstance(error, EngineFault) else 2)
+
+
+def _pairs(assignments: list[str] | None) -> dict[str, Any]:
+    """Return `--set NAME=VALUE` options as a mapping. Raises `ConfigError` for any other form or name."""
+    pairs = {}
+    for assignment in assignments or []:
+        name, equals, value = assignment.partition("=")
+        name = name.replace("-", "_")
+        if not equals or name not in Settings.model_fields:
+            raise ConfigError(f"--set takes NAME=VALUE, got {assignment!r}; names: {', '.join(Settings.model_fields)}")
+        pairs[name] = value
+    return pairs
+
+
+def _fail(sentence: str, *, exit_code: int) -> None:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(exit_code)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    app()

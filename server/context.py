@@ -1,0 +1,108 @@
+"""What the endpoints of one app share; built in `server/app.py`, reached through the request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from core.errors import NotReady
+from core.telemetry import EventLog
+from server.chat_request import ChatLimits, ChatRequestBuilder
+from server.choice_stream import ChoiceStream
+from server.metrics import ServerMetrics
+from server.settings import Settings
+from server.uploads import BodyLimits
+
+if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
+    from engine.intake import MediaIntake
+    from engine.pipeline import ChoiceEvent, Pipeline, PipelineHealth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What `doctor` prints: the device, the size, and each file of the model with its sha256."""
+
+    device: str = ""
+    num_parameters: int = 0
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The loaded part of the server."""
+
+    pipeline: Pipeline
+    intake: MediaIntake
+    facts: ModelFacts = field(default_factory=ModelFacts)
+
+
+@dataclass(slots=True)
+class AppContext:
+    """Settings, metrics, the log, and the service once it is loaded."""
+
+    settings: Settings
+    log: EventLog
+    loaded: Service | None = None
+    load_error: Exception | None = None
+    draining: bool = False
+    streams: set[ChoiceStream] = field(default_factory=set)
+    metrics: ServerMetrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = ServerMetrics(self.health)
+
+    def health(self) -> PipelineHealth | None:
+        """Return the pipeline's health, or None while nothing is loaded."""
+        return self.loaded.pipeline.health() if self.loaded else None
+
+    def service(self) -> Service:
+        """Return the service. Raises `NotReady` while the model loads and while the server drains."""
+        if self.draining:
+            raise NotReady("the server is stopping; send the request to another one")
+        if self.load_error is not None:
+            raise NotReady("start-up failed; the log says why")
+        if self.loaded is None:
+            raise NotReady(f"model {self.settings.model} is loading; try again in a moment")
+        return self.loaded
+
+    def open_stream(self, events: AsyncIterator[ChoiceEvent], on_first: Callable[[], None]) -> ChoiceStream:
+        """Start a reply that a draining server can still stop."""
+        stream = ChoiceStream(events, timeout_s=self.settings.request_timeout_s, on_first=on_first)
+        self.streams.add(stream)
+        stream.task.add_done_callback(lambda _: self.streams.discard(stream))
+        return stream
+
+    def stop_streams(self) -> None:
+        """End every running reply with an honest error."""
+        for stream in tuple(self.streams):
+            stream.stop(NotReady("the server is stopping; the reply is incomplete"))
+
+    def body_limits(self, service: Service) -> BodyLimits:
+        """Return what one request body may hold."""
+        return BodyLimits(
+            max_body_bytes=service.intake.limits.max_body_bytes,
+            max_file_bytes=service.intake.limits.max_bytes,
+            max_files=service.intake.limits.max_parts,
+            timeout_s=self.settings.body_timeout_s,
+        )
+
+    def request_builder(self, service: Service) -> ChatRequestBuilder:
+        """Return the builder of chat requests under this app's limits."""
+        limits = ChatLimits(
+            max_choices=self.settings.max_choices,
+            max_messages=self.settings.max_messages,
+            max_prompt_chars=self.settings.max_prompt_chars,
+            default_max_tokens=self.settings.default_max_tokens,
+            default_temperature=self.settings.default_temperature,
+            default_top_p=self.settings.default_top_p,
+        )
+        return ChatRequestBuilder(service.pipeline, service.intake, limits)
+
+
+def context_of(request: Request) -> AppContext:
+    """Return the context of the app that received the request."""
+    context: AppContext = request.app.state.context
+    return context

@@ -1,0 +1,86 @@
+"""Turn the fields of a multipart chat request into the JSON body that means the same, plus its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import InvalidRequest
+from core.types import Modality
+from server.uploads import FILE_FIELDS, FormPart, decode_json
+
+STRING_FIELDS = frozenset(
+    {"prompt", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier", "tool_choice"}
+)
+"""Fields taken as they are; every other field is read as JSON, so `true`, `0.5` and `{"a": 1}` keep their types."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """One file of a form; `expected` is None when the kind is decided from the bytes."""
+
+    field_name: str
+    content: bytes
+    declared_type: str | None
+    expected: Modality | None
+
+
+def split_form(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[UploadedFile]]:
+    """Return the JSON body a form stands for, and its files in the order sent.
+
+    Raises `InvalidRequest` for a file under a scalar name, text under a file name, and a field sent twice.
+    """
+    body: dict[str, Any] = {}
+    files: list[UploadedFile] = []
+    for part in parts:
+        if part.name in FILE_FIELDS:
+            files.append(_uploaded_file(part))
+        elif part.is_file:
+            raise InvalidRequest(
+                f"{part.name} does not take a file; file fields: {', '.join(FILE_FIELDS)}", param=part.name
+            )
+        elif part.name == "stop":
+            body["stop"] = [*body.get("stop", []), _text(part)]  # the one field that may repeat
+        elif part.name in body:
+            raise InvalidRequest(f"{part.name} is given twice; send it once", param=part.name)
+        else:
+            body[part.name] = _scalar(part)
+    return _with_prompt_as_messages(body), files
+
+
+def _uploaded_file(part: FormPart) -> UploadedFile:
+    if not part.is_file:
+        raise InvalidRequest(
+            f"{part.name} must be a file; with curl write -F {part.name}=@PATH (mind the @)", param=part.name
+        )
+    declared = None if part.content_type in (None, "application/octet-stream") else part.content_type
+    return UploadedFile(part.name, bytes(part.content), declared, FILE_FIELDS[part.name])
+
+
+def _with_prompt_as_messages(body: dict[str, Any]) -> dict[str, Any]:
+    prompt = body.pop("prompt", None)
+    if (prompt is None) == ("messages" not in body):
+        raise InvalidRequest("a form needs either prompt (one user message) or messages (JSON)", param="messages")
+    if prompt is not None:
+        body["messages"] = [{"role": "user", "content": prompt}]
+    return body
+
+
+def _scalar(part: FormPart) -> Any:
+    text = _text(part)
+    if part.name in STRING_FIELDS:
+        return text
+    if text.startswith(("{", "[")):
+        return decode_json(text, param=part.name)
+    try:
+        return decode_json(text)
+    except InvalidRequest:
+        return text  # the check of the body says what it should have been
+
+
+def _text(part: FormPart) -> str:
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{part.name} is not UTF-8 text", param=part.name) from None

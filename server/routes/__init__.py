@@ -1,0 +1,16 @@
+"""The table of endpoint groups: a new group is one new file and one new line here."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from core.registry import Registry
+
+ROUTERS: Registry[APIRouter] = Registry(
+    "router",
+    {
+        "chat": "server.routes.chat:router",
+        "models": "server.routes.models:router",
+        "operations": "server.routes.operations:router",
+    },
+)

@@ -1,0 +1,59 @@
+"""What operators and probes ask for: health, readiness, version, metrics."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from core.errors import NotReady
+from server import __version__
+from server.context import context_of
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health")
+async def health(request: Request) -> dict[str, Any]:
+    """Answer while the process is worth keeping, also during loading.
+
+    Raises `NotReady` when start-up failed or the engine stands still.
+    """
+    context = context_of(request)
+    pipeline_health = context.health()
+    if context.load_error is not None or (pipeline_health is not None and not pipeline_health.live):
+        raise NotReady("the engine does not make progress; restart the server")
+    return {"status": "loading" if pipeline_health is None else "ok"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> dict[str, Any]:
+    """Answer once requests are taken, with the load at this moment.
+
+    Raises `NotReady` before that and while draining.
+    """
+    pipeline_health = context_of(request).service().pipeline.health()
+    if not pipeline_health.ready:
+        raise NotReady("the engine is starting or stopping; try again in a moment")
+    return {
+        "status": "ready",
+        "slots_in_use": pipeline_health.slots_in_use,
+        "slots_total": pipeline_health.slots_total,
+        "queue_length": pipeline_health.queue_length,
+        "requests_in_flight": pipeline_health.requests_in_flight,
+    }
+
+
+@router.get("/version")
+async def version() -> dict[str, str]:
+    """Return the server's version."""
+    return {"version": __version__, "python": platform.python_version()}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Return Prometheus metrics."""
+    return Response(context_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,81 @@
+"""Run the app under uvicorn: bind, announce, and drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from core.errors import ConfigError
+from server.context import AppContext
+
+STOP_MARGIN_S = 10  # for error frames to reach their clients after the drain
+
+
+class ChatServer(uvicorn.Server):
+    """A uvicorn server that lets running replies finish for `drain_s`, then ends them with an honest error."""
+
+    def __init__(self, app: FastAPI, *, on_bound: Callable[[str], None] = lambda url: None) -> None:
+        self.context: AppContext = app.state.context
+        self._on_bound = on_bound
+        self.bound = threading.Event()
+        settings = self.context.settings
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=int(settings.drain_s) + STOP_MARGIN_S,
+            )
+        )
+
+    @property
+    def bound_port(self) -> int:
+        """Return the port in use, also when 0 was asked for."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        """Return the address that clients use."""
+        host = self.context.settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.bound_port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self.bound.set()
+            self._on_bound(self.url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.context.draining = True
+        self.context.log.event("drain_started", running_replies=len(self.context.streams))
+        deadline = asyncio.get_running_loop().call_later(self.context.settings.drain_s, self.context.stop_streams)
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            deadline.cancel()
+
+
+@contextmanager
+def running_in_thread(server: ChatServer) -> Iterator[ChatServer]:
+    """Run a server beside the caller for the length of a block. Raises `ConfigError` when its port cannot be bound."""
+    thread = threading.Thread(target=server.run, name="chat-server")
+    thread.start()
+    try:
+        while not server.bound.wait(0.1):
+            if not thread.is_alive():
+                settings = server.context.settings
+                raise ConfigError(f"cannot listen on {settings.host}:{settings.port}; choose another port")
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,61 @@
+"""One reply from its first event to its last, with what it leaves in the trace and the metrics."""
+
+from __future__ import annotations
+
+import time
+
+from core.types import ChatRequest
+from server.choice_stream import ChoiceStream
+from server.completions import Reply
+from server.context import AppContext, Service
+from server.trace import RequestTrace
+
+
+class RunningReply:
+    """A reply being generated; `aclose` must be awaited once, whatever happened."""
+
+    def __init__(self, context: AppContext, service: Service, trace: RequestTrace, request: ChatRequest) -> None:
+        self.reply = Reply(request)
+        self.trace = trace
+        self.settings = context.settings
+        self._metrics = context.metrics
+        trace.facts.update(
+            completion_id=request.request_id,
+            model=request.model,
+            stream=request.stream,
+            num_choices=request.num_choices,
+            num_media=sum(len(message.media) for message in request.messages),
+        )
+        self._opened_s = self._first_s = time.perf_counter()
+        self.stream: ChoiceStream = context.open_stream(service.pipeline.stream(request), self._note_first_event)
+
+    async def collect(self) -> Reply:
+        """Read every event and return the whole reply. Raises what the reply failed with."""
+        while (event := await self.stream.next_event()) is not None:
+            self.reply.add(event)
+        self.reply.check_complete()
+        return self.reply
+
+    async def aclose(self) -> None:
+        """Free the slot and record what was read and written."""
+        await self.stream.aclose()
+        if "first_event" in self.trace.timer.milliseconds:
+            self.trace.timer.milliseconds["rest_of_reply"] = _milliseconds(time.perf_counter() - self._first_s)
+        usage = self.reply.usage()
+        self._metrics.prompt_tokens.inc(usage["prompt_tokens"])
+        self._metrics.completion_tokens.inc(usage["completion_tokens"])
+        self.trace.facts.update(
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            finish_reasons=[choice.finish for choice in self.reply.choices],
+        )
+
+    def _note_first_event(self) -> None:
+        self._first_s = time.perf_counter()
+        self.trace.timer.milliseconds["first_event"] = _milliseconds(self._first_s - self._opened_s)
+        self._metrics.first_token_seconds.observe(self.trace.elapsed_s())
+        self.trace.facts["first_token_ms"] = _milliseconds(self.trace.elapsed_s())
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

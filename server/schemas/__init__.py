@@ -1,0 +1,1 @@
+"""Pydantic models of request and answer bodies; each ends its life in the function that received it."""

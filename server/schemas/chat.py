@@ -1,0 +1,141 @@
+"""The body of `POST /v1/chat/completions`, and the OpenAI parameters this server refuses by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from core.errors import InvalidRequest
+from server.error_handlers import invalid_request_from
+from server.schemas.parts import PART_TYPES, ContentPart, EdgeModel, MediaPart
+
+OFF_VALUES: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none",),
+    "functions": ([],),
+    "function_call": ("none",),
+    "parallel_tool_calls": (True, False),
+    "service_tier": ("auto", "default"),
+    "modalities": (["text"],),
+    "store": (False,),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "verbosity": (),
+    "web_search_options": (),
+}
+"""OpenAI parameters that cannot be honoured, with the values that ask for nothing; null always does."""
+
+ECHOED_MESSAGE_FIELDS: dict[str, tuple[Any, ...]] = {
+    "name": (),
+    "refusal": (),
+    "audio": (),
+    "tool_calls": ([],),
+    "tool_call_id": (),
+    "function_call": (),
+    "annotations": ([],),
+}
+"""Fields that clients copy from an answer into the next request; only empty ones mean nothing."""
+
+
+class StreamOptions(EdgeModel):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class BindOptions(EdgeModel):
+    """How media become the condition of the reply."""
+
+    scope: Literal["latest", "all"] = "latest"
+
+
+class Message(EdgeModel):
+    """One turn; plain text becomes one text part."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: list[ContentPart] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_echoed_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        echoed = {name for name, off in ECHOED_MESSAGE_FIELDS.items() if name in value and _is_off(value[name], off)}
+        return {name: field for name, field in value.items() if name not in echoed}
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_to_parts(cls, value: Any) -> Any:
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+    @property
+    def text(self) -> str:
+        """Return the text parts joined by line breaks."""
+        return "\n".join(part.text for part in self.content if not isinstance(part, MediaPart))
+
+
+class ChatCompletionBody(EdgeModel):
+    """The parameters that are honoured; ranges that the engine owns are checked where they are used."""
+
+    messages: list[Message] = Field(min_length=1)
+    model: str | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: list[str] | None = None
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    bind: BindOptions | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_string(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+def parse_chat_body(body: Any) -> ChatCompletionBody:
+    """Check a decoded JSON body. Raises `InvalidRequest` naming the field and what is allowed."""
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object with messages, as OpenAI's chat completions takes it")
+    refuse_unsupported(body)
+    try:
+        parsed = ChatCompletionBody.model_validate({k: v for k, v in body.items() if k not in OFF_VALUES})
+    except ValidationError as error:
+        raise invalid_request_from(error, tags=PART_TYPES) from None
+    if parsed.stream_options is not None and not parsed.stream:
+        raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    return parsed
+
+
+def refuse_unsupported(body: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` for an OpenAI parameter that asks for something this server does not do."""
+    for name, off_values in OFF_VALUES.items():
+        if name in body and not _is_off(body[name], off_values):
+            allowed = " or ".join(json.dumps(value) for value in off_values) or "null"
+            raise InvalidRequest(f"{name} is not supported; leave it out or send {allowed}", param=name)
+
+
+def _is_off(value: Any, off_values: tuple[Any, ...]) -> bool:
+    return value is None or any(value == off and isinstance(value, bool) == isinstance(off, bool) for off in off_values)

@@ -1,0 +1,153 @@
+"""Content parts of a message: text, and one class per way to send a medium."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.types import Modality
+
+
+class EdgeModel(BaseModel):
+    """A body read strictly: no coercion, no unknown field."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RemoteSource(EdgeModel):
+    """A data URI, or an https address when fetching is allowed."""
+
+    url: str | None = None
+    file_id: str | None = None
+
+
+class ImageSource(RemoteSource):
+    """`detail` says at which resolution to look; this server has one, the low one."""
+
+    detail: Literal["auto", "low"] = "auto"
+
+
+class InlineSource(EdgeModel):
+    """Base64 bytes and the name of their container."""
+
+    data: str
+    format: str
+
+
+class FileSource(EdgeModel):
+    """An uploaded file by id, or its bytes as a data URI; the kind is decided from the bytes."""
+
+    file_id: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class TextPart(EdgeModel):
+    """Words."""
+
+    type: Literal["text"]
+    text: str
+
+
+class MediaPart(EdgeModel):
+    """What every medium may carry; a negative `weight` subtracts it from the blend."""
+
+    modality: ClassVar[Modality | None] = None
+    weight: float = 1.0  # its range is the intake's
+
+    @property
+    def source(self) -> RemoteSource | InlineSource | FileSource:
+        """Return the field that is named like the part's type."""
+        field_name: str = self.type  # type: ignore[attr-defined]
+        found: RemoteSource | InlineSource | FileSource = getattr(self, field_name)
+        return found
+
+
+class TimedPart(MediaPart):
+    """Cuts and sampling of a medium that has a length, in seconds and frames per second."""
+
+    fps: float | None = Field(None, gt=0, le=60)
+    num_frames: int | None = Field(None, ge=1)
+    start: float | None = Field(None, ge=0)
+    end: float | None = Field(None, gt=0)
+
+
+class ImageUrlPart(MediaPart):
+    modality = Modality.IMAGE
+    type: Literal["image_url"]
+    image_url: ImageSource
+
+
+class AudioUrlPart(TimedPart):
+    modality = Modality.AUDIO
+    type: Literal["audio_url"]
+    audio_url: RemoteSource
+
+
+class InputAudioPart(TimedPart):
+    modality = Modality.AUDIO
+    type: Literal["input_audio"]
+    input_audio: InlineSource
+
+
+class VideoUrlPart(TimedPart):
+    modality = Modality.VIDEO
+    type: Literal["video_url"]
+    video_url: RemoteSource
+
+
+class PointCloudUrlPart(MediaPart):
+    modality = Modality.POINT_CLOUD
+    type: Literal["point_cloud_url"]
+    point_cloud_url: RemoteSource
+
+
+class InputPointCloudPart(MediaPart):
+    modality = Modality.POINT_CLOUD
+    type: Literal["input_point_cloud"]
+    input_point_cloud: InlineSource
+
+
+class DepthUrlPart(MediaPart):
+    modality = Modality.DEPTH
+    type: Literal["depth_url"]
+    depth_url: RemoteSource
+
+
+class ThermalUrlPart(MediaPart):
+    modality = Modality.THERMAL
+    type: Literal["thermal_url"]
+    thermal_url: RemoteSource
+
+
+class ImuUrlPart(MediaPart):
+    modality = Modality.IMU
+    type: Literal["imu_url"]
+    imu_url: RemoteSource
+
+
+class FilePart(MediaPart):
+    type: Literal["file"]
+    file: FileSource
+
+
+ContentPart = Annotated[
+    TextPart
+    | ImageUrlPart
+    | AudioUrlPart
+    | InputAudioPart
+    | VideoUrlPart
+    | PointCloudUrlPart
+    | InputPointCloudPart
+    | DepthUrlPart
+    | ThermalUrlPart
+    | ImuUrlPart
+    | FilePart,
+    Field(discriminator="type"),
+]
+
+PART_TYPES = frozenset(
+    get_args(part_class.model_fields["type"].annotation)[0] for part_class in get_args(get_args(ContentPart)[0])
+)
+"""Every `type` a content part may have."""

@@ -1,0 +1,33 @@
+"""What one HTTP request leaves behind: an id, milliseconds per stage, counts; never prompts or bytes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from core.telemetry import EventLog, StageTimer
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestTrace:
+    """Filled while a request runs, written once when it ends."""
+
+    request_id: str
+    log: EventLog
+    started_s: float = field(default_factory=time.perf_counter)
+    timer: StageTimer = field(default_factory=StageTimer)
+    error_code: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)  # model, tokens, number of media and so on
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the request's first byte."""
+        return time.perf_counter() - self.started_s
+
+
+def trace_of(request: Request) -> RequestTrace:
+    """Return the trace that the middleware opened."""
+    trace: RequestTrace = request.scope["state"]["trace"]
+    return trace

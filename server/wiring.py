@@ -1,0 +1,82 @@
+"""Build the object graph. The only module, with `server/cli.py`, that knows every concrete class."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from server.context import ModelFacts, Service
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from media.fetch import FetchPolicy
+    from media.limits import MediaLimits
+    from models.bundle import ModelBundle
+
+
+def build_service(settings: Settings) -> Service:
+    """Load the model and connect everything that serves it; nothing runs until the pipeline is started.
+
+    Blocks for seconds: call it from a thread. Raises `UnknownName` for a model or backend that is not in its table
+    and `CheckpointError` for weights that cannot be loaded.
+    """
+    from models.registry import DTYPES, MODELS
+
+    return connect_service(settings, MODELS.load(settings.model)(DTYPES[settings.dtype]))
+
+
+def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
+    """Connect everything that serves a loaded model."""
+    from engine.backends import BACKENDS, DecodingConfig
+    from engine.encoding.runner import EncoderRunner, EncodingConfig
+    from engine.encoding.service import EncodingService
+    from engine.intake import MediaIntake
+    from engine.pipeline import Pipeline, PipelineConfig
+    from media.decode import DecodeWorkers
+    from media.fetch import RemoteFetcher
+
+    limits = _media_limits(settings)
+    max_context = min(settings.max_context or bundle.decoder.config.max_context, bundle.decoder.config.max_context)
+    decoding = DecodingConfig(
+        max_slots=settings.max_slots,
+        max_queue=settings.max_queue,
+        max_context=max_context,
+        num_threads=settings.num_threads,
+    )
+    pipeline = Pipeline(
+        bundle,
+        BACKENDS.load(settings.backend)(bundle, decoding),
+        EncodingService(
+            DecodeWorkers(limits), EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads))
+        ),
+        PipelineConfig(
+            max_context=max_context,
+            max_in_flight=settings.max_slots + settings.max_queue,
+            created_s=int(time.time()),
+        ),
+    )
+    facts = ModelFacts(
+        device=str(next(bundle.decoder.parameters()).device),
+        num_parameters=sum(parameter.numel() for parameter in bundle.decoder.parameters()),
+        sources=bundle.sources,
+    )
+    return Service(pipeline, MediaIntake(limits, RemoteFetcher(_fetch_policy(settings))), facts)
+
+
+def _media_limits(settings: Settings) -> MediaLimits:
+    from media.limits import MediaLimits
+
+    return MediaLimits(
+        max_bytes=settings.max_media_bytes,
+        max_body_bytes=settings.max_body_bytes,
+        max_parts=settings.max_media_parts,
+        max_pixels=settings.max_pixels,
+    )
+
+
+def _fetch_policy(settings: Settings) -> FetchPolicy:
+    from media.fetch import FetchPolicy
+
+    return FetchPolicy(
+        enabled=settings.allow_fetch, allowed_domains=settings.fetch_domains, max_bytes=settings.max_media_bytes
+    )

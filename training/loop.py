@@ -1,0 +1,115 @@
+"""A small training loop: token-budget batches, warm-up and linear decay, progress bar, exact resumption, loss plot."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """How long and how fast; `max_minutes` ends the run early by compressing the decay into the time left."""
+
+    num_steps: int
+    warmup_steps: int = 30
+    checkpoint_every: int = 50
+    max_minutes: float = math.inf
+
+
+@dataclass(slots=True)
+class LoopState:
+    """What a checkpoint restores beside weights and optimiser."""
+
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+
+def progress_of(state: LoopState, config: LoopConfig) -> float:
+    """Return the finished share of the run in [0, 1]: of the steps or of the minutes, whichever is further."""
+    return max(state.step / config.num_steps, state.seconds / 60 / config.max_minutes)
+
+
+def rate_at(state: LoopState, config: LoopConfig) -> float:
+    """Return the factor on every learning rate: linear warm-up, then linear decay to zero."""
+    return min((state.step + 1) / config.warmup_steps, max(0.0, 1.0 - progress_of(state, config)))
+
+
+def run_loop(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_at: Callable[[int], Tensor],
+    config: LoopConfig,
+    folder: Path,
+) -> LoopState:
+    """Minimise `loss_at(step)`, which must depend on the step alone, resuming from `folder/checkpoint.pt`.
+
+    Writes the checkpoint atomically and `folder/loss.png` as it goes; returns the final state.
+    """
+    state = _restore(model, optimizer, folder)
+    base_rates = [group["initial_lr"] for group in optimizer.param_groups]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    bar = tqdm(total=config.num_steps, initial=state.step, desc="adapter", unit="step")
+    while progress_of(state, config) < 1.0:
+        started = time.perf_counter()
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * rate_at(state, config)
+        loss = loss_at(state.step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        state.step += 1
+        state.seconds += time.perf_counter() - started
+        state.losses.append(float(loss.detach()))
+        bar.update()
+        bar.set_postfix(loss=f"{sum(state.losses[-20:]) / len(state.losses[-20:]):.3f}", refresh=False)
+        if state.step % config.checkpoint_every == 0:
+            _save(model, optimizer, state, folder)
+    bar.close()
+    _save(model, optimizer, state, folder)
+    return state
+
+
+def _save(model: nn.Module, optimizer: torch.optim.Optimizer, state: LoopState, folder: Path) -> None:
+    trained = {name: tensor for name, tensor in model.state_dict().items()}
+    packed = {"model": trained, "optimizer": optimizer.state_dict(), "step": state.step, "seconds": state.seconds}
+    temporary = folder / "checkpoint.tmp"
+    torch.save({**packed, "losses": state.losses}, temporary)
+    temporary.replace(folder / "checkpoint.pt")
+    plot_losses({"adapter": state.losses}, folder / "loss.png")
+
+
+def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> LoopState:
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return LoopState()
+    packed = torch.load(path, weights_only=True)
+    model.load_state_dict(packed["model"])
+    optimizer.load_state_dict(packed["optimizer"])
+    return LoopState(packed["step"], packed["seconds"], list(packed["losses"]))
+
+
+def plot_losses(curves: dict[str, Sequence[float]], path: Path, *, smoothing: int = 25) -> None:
+    """Draw loss curves, raw in the background and their running mean in front, as a PNG."""
+    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
+    for name, losses in curves.items():
+        values = torch.tensor(losses)
+        axes.plot(values, alpha=0.25, linewidth=0.8)
+        if len(values) >= smoothing:
+            mean = values.unfold(0, smoothing, 1).mean(dim=1)
+            axes.plot(range(smoothing - 1, len(values)), mean, label=f"{name}, mean of {smoothing}")
+            axes.legend()
+    axes.set(xlabel="step", ylabel="cross-entropy of the answers (nats per token)", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

