@@ -9,8 +9,18 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
-from core.errors import InvalidRequest, NotReady, Overloaded, UnknownName
-from core.types import BackendStats, ChatRequest, DecoderBackend, DecodeRequest, Modality, TokenEvent
+from core.errors import AppError, EngineFault, InvalidRequest, NotReady, Overloaded, UnknownName
+from core.telemetry import EventLog, StageTimer
+from core.types import (
+    BackendStats,
+    ChatRequest,
+    Condition,
+    DecoderBackend,
+    DecodeRequest,
+    FloatArray,
+    Modality,
+    TokenEvent,
+)
 from engine.encoding.service import EncodingService
 from engine.prompting import PromptBuilder, media_in_scope
 from engine.streams import merge
@@ -93,6 +103,7 @@ class Pipeline:
         self._backend = backend
         self._encoding = encoding
         self._config = config
+        self._log = EventLog("pipeline")
         self._prompts = PromptBuilder(bundle, max_context=min(config.max_context, bundle.decoder.config.max_context))
         self._watchdog = Watchdog(config.stall_after_s, clock)
         self._running = AsyncExitStack()
@@ -176,11 +187,22 @@ class Pipeline:
 
     async def _prepare(self, request: ChatRequest) -> list[DecodeRequest]:
         """Return one decode request per choice; choice i draws with `seed + i`."""
+        timer = StageTimer()
         media = media_in_scope(request.messages, request.scope)
         self._encoding.check(media)
-        token_ids = self._prompts.build(request)
-        vector = await self._encoding.embed(media) if media else None
-        condition = await asyncio.to_thread(self._bundle.adapter.condition, vector)
+        with timer.stage("prompt"):
+            token_ids = self._prompts.build(request)
+        with timer.stage("embed"):
+            vector = await self._encoding.embed(media) if media else None
+        with timer.stage("condition"):
+            condition = await self._condition(request.request_id, vector)
+        self._log.event(
+            "request_prepared",
+            request_id=request.request_id,
+            num_media=len(media),
+            prompt_tokens=len(token_ids),
+            stages_ms=timer.milliseconds,
+        )
         seed = request.sampling.seed
         return [
             DecodeRequest(
@@ -191,6 +213,15 @@ class Pipeline:
             )
             for choice in range(request.num_choices)
         ]
+
+    async def _condition(self, request_id: str, vector: FloatArray | None) -> Condition:
+        try:
+            return await asyncio.to_thread(self._bundle.adapter.condition, vector)
+        except AppError:
+            raise
+        except Exception as error:
+            self._log.fault("condition_failed", error, request_id=request_id)
+            raise EngineFault("the adapter failed on this request; the log has the details") from error
 
     def _generate(self, request: DecodeRequest) -> AsyncGenerator[TokenEvent, None]:
         return cast("AsyncGenerator[TokenEvent, None]", self._backend.generate(request))

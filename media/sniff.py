@@ -122,12 +122,15 @@ def sniff(data: bytes) -> str | None:
     return _sniff_text(head)
 
 
+_FAMILIES = frozenset({"image", "audio", "video"})
+
+
 def resolve(data: bytes, *, declared_type: str | None, expected: Modality | None) -> tuple[Modality, str]:
     """Return the modality and the container of the bytes, held against what the client said they are.
 
     `declared_type` is a media type ("image/png") or a bare format ("wav"); None and generic types declare nothing.
     Raises `MediaDecodeError` for empty bytes and for bytes that are nothing like their declared type, and
-    `UnsupportedMedia` for another format than declared, an unknown format, or a modality the part does not take.
+    `UnsupportedMedia` for another kind of file than declared, an unknown format, or a modality the part does not take.
     """
     if not data:
         raise MediaDecodeError("the medium is empty (0 bytes); send the file's bytes")
@@ -161,9 +164,10 @@ def _agrees(declared: str, container: str) -> bool:
     if declared in _GENERIC_TYPES or _BARE_NAMES.get(declared, declared) == container:
         return True
     media_types = KNOWN[container].media_types
-    if declared.endswith("/*"):
-        return any(known.startswith(declared[:-1]) for known in media_types)
-    return declared in media_types
+    if declared in media_types:
+        return True
+    family = declared.split("/")[0]  # clients often call every picture image/jpeg: the bytes say which it is
+    return family in _FAMILIES and any(known.startswith(f"{family}/") for known in media_types)
 
 
 def _unknown(data: bytes, declared: str) -> MediaDecodeError | UnsupportedMedia:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from core.errors import CheckpointError
 from models.adapters.llama_adapter_v1 import uses_raw_gates
-from models.adapters.merge import Find, adapter_gates, merge_layer
+from models.adapters.merge import Find, adapter_gates, merge_linear
 from models.adapters.options import AdapterOptions, ReleasedAdapter
 from models.adapters.tuned_keys import TunedParts, require_tuned_keys
 from models.checkpoints import file_sha256, read_json, require_same_keys, tensors_of
@@ -40,13 +40,14 @@ from models.llama.chat_template import ALPACA_TEMPLATE, BAIR_TEMPLATE
 from models.llama.config import LlamaConfig
 from models.llama.gguf import GgufFile
 from models.llama.hf import HfSource, hf_config, read_hf_config
-from models.llama.meta import MetaFolder, hf_name
+from models.llama.meta import MetaFolder, hf_name, meta_name
 from models.llama.tokenizer_files import load_tokenizer
 from models.llama.weights import WeightSource, decoder_slots, half_split_rows, interleaved_rows, require_matching
 from models.registry import ADAPTERS
 from models.state import read_checkpoint
 
 JOURNAL_NAME = "conversion.json"
+_LINEARS = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json")
 
 
@@ -166,11 +167,8 @@ def _open(plan: ConversionPlan) -> _Parts:
     adapter = ADAPTERS.load(plan.family).from_reference(state, options)
     config = _merged_config(base_config, adapter, TunedParts.of(state))
     require_tuned_keys(state, config, str(plan.adapter), prefix=prefix)
-    parts = _Parts(
-        state=state, source=source, config=config, base_config=base_config, options=options, prefix=prefix
-    )
     _require_same_vocabulary(plan, config)
-    return parts
+    return _Parts(state=state, source=source, config=config, base_config=base_config, options=options, prefix=prefix)
 
 
 def _open_base(base: Path) -> tuple[LlamaConfig, WeightSource]:
@@ -237,19 +235,27 @@ def _writers(plan: ConversionPlan, parts: _Parts) -> Iterator[tuple[str, Callabl
 
 def _write_shard(plan: ConversionPlan, parts: _Parts, layer: int, path: Path) -> None:
     """Write one layer under Hugging Face names, or the embeddings, norm and head behind the last layer."""
-    config, find = parts.config, parts.find
-    slots = {key: slot for key, slot in decoder_slots(config).items() if _shard_of(config, key) == layer}
-    merged: dict[str, Tensor | None]
-    if layer < config.num_layers:
-        merged = {**merge_layer(find, layer, config.head_width, adapted=False)}
-    else:
-        merged = {slot.parameter: find(slot.parameter) for slot in slots.values()}
+    keys = [key for key in decoder_slots(parts.config) if _shard_of(parts.config, key) == layer]
     shard: dict[str, Tensor] = {}
-    for key, slot in slots.items():
-        tensor = merged.get(slot.parameter)
-        assert tensor is not None, key
-        shard[key] = tensor[slot.start : slot.start + slot.shape[0]].to(plan.dtype).contiguous()
+    for stem in dict.fromkeys(key.rpartition(".")[0] for key in keys):  # one matrix in float32 at a time
+        weight, bias = _merged(parts, meta_name(f"{stem}.weight").removesuffix(".weight"))
+        shard[f"{stem}.weight"] = weight.to(plan.dtype).contiguous()
+        if f"{stem}.bias" in keys:
+            bias = weight.new_zeros(len(weight)) if bias is None else bias
+            shard[f"{stem}.bias"] = bias.to(plan.dtype).contiguous()
     _save(path, shard)
+
+
+def _merged(parts: _Parts, stem: str) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of one released module, such as `layers.3.attention.wq`, with the adapter merged in."""
+    module, _, name = stem.rpartition(".")
+    if name not in _LINEARS:
+        weight = parts.find(f"{stem}.weight")
+        assert weight is not None, stem
+        return weight, None
+    dense = merge_linear(parts.find, module, name)
+    dense = dense.rotated(parts.config.head_width) if name in ("wq", "wk") else dense
+    return dense.weight, dense.bias
 
 
 def _shard_of(config: LlamaConfig, key: str) -> int:
@@ -327,6 +333,7 @@ class _Journal:
 
     def __init__(self, target: Path, fingerprint: str) -> None:
         self.target, self.path, self._fingerprint = target, target / JOURNAL_NAME, fingerprint
+        self._unfinished = self.path.with_suffix(".partial")
         self.done: dict[str, str] = {}
         target.mkdir(parents=True, exist_ok=True)
         if self.path.is_file():
@@ -334,7 +341,7 @@ class _Journal:
             if stored.get("fingerprint") != fingerprint:
                 raise CheckpointError(f"{target} holds another unfinished conversion; choose an empty folder")
             self.done = {name: str(digest) for name, digest in stored["done"].items()}
-        elif any(target.iterdir()):
+        elif any(path != self._unfinished for path in target.iterdir()):
             found = "a finished model" if (target / MANIFEST_NAME).is_file() else "other files"
             raise CheckpointError(f"{target} already holds {found}; choose an empty folder")
         self._note()
@@ -342,18 +349,17 @@ class _Journal:
     def write_once(self, name: str, write: Callable[[Path], object]) -> None:
         """Write one file unless it is there, whole and noted."""
         path, unfinished = self.target / name, self.target / f"{name}.partial"
+        unfinished.unlink(missing_ok=True)
         if name in self.done and path.is_file() and file_sha256(path) == self.done[name]:
             return
-        unfinished.unlink(missing_ok=True)
         write(unfinished)
         os.replace(unfinished, path)
         self.done[name] = file_sha256(path)
         self._note()
 
     def _note(self) -> None:
-        unfinished = self.path.with_suffix(".partial")
-        _write_json(unfinished, {"fingerprint": self._fingerprint, "done": self.done})
-        os.replace(unfinished, self.path)
+        _write_json(self._unfinished, {"fingerprint": self._fingerprint, "done": self.done})
+        os.replace(self._unfinished, self.path)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -32,3 +33,13 @@ ADAPTERS: Registry[type[ReleasedAdapter]] = Registry(
         "llama_adapter_v2_chat": "models.adapters.llama_adapter_v1:StaticPromptAdapter",
     },
 )
+
+
+def load_model(name: str, dtype: torch.dtype) -> ModelBundle:
+    """Load a model by its name in `MODELS` or from a folder that `bindchat convert` wrote.
+
+    Raises `UnknownName` that lists the names, or `CheckpointError` for a folder that cannot be loaded.
+    """
+    from models.folder import load_folder
+
+    return load_folder(name, dtype) if Path(name).is_dir() else MODELS.load(name)(dtype)

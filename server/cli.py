@@ -1,4 +1,4 @@
-"""The `bindchat` command: serve, chat, doctor."""
+"""The `bindchat` command: serve, chat, doctor, convert."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from core.errors import AppError, ConfigError, EngineFault
 from server.app import create_app
@@ -22,7 +23,7 @@ from server.logs import configure_logging
 from server.runner import ChatServer, running_in_thread
 from server.settings import Settings, load_settings, setting_rows
 from server.terminal_chat import ChatSession, open_client, run_terminal_chat
-from server.wiring import build_service
+from server.wiring import build_service, damaged_files
 
 SAMPLE = Path("docs/samples/cat.jpg")
 
@@ -32,7 +33,7 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; --print-config lists them.")
 ]
-ModelOption = Annotated[str | None, typer.Option(help="The model to serve.")]
+ModelOption = Annotated[str | None, typer.Option(help="The model to serve: a name, or a converted folder.")]
 
 
 @app.command()
@@ -106,7 +107,7 @@ def doctor(
     """Say what is installed and whether the model answers; exit code 1 when something is broken."""
     with _config_errors():
         settings = load_settings({"model": model, **_pairs(set_)})
-    findings = examine(settings, build_service)
+    findings = examine(settings, build_service, damaged_files)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -114,6 +115,34 @@ def doctor(
             typer.echo(f"{'ok' if finding.ok else 'BROKEN':<7} {finding.name:<24} {finding.text}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    target: Annotated[Path, typer.Argument(help="The folder to write; its name becomes the model's name.")],
+    family: Annotated[str, typer.Option(help="What the adapter is, for example imagebind_llm.")],
+    adapter: Annotated[Path, typer.Option(help="The released adapter file, for example 7B.pth.")],
+    base: Annotated[Path, typer.Option(help="The LLaMA: a Hugging Face or Meta folder, or a GGUF file.")],
+    encoder: Annotated[Path | None, typer.Option(help="The encoder's file; without it the model takes text.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A folder with tokenizer files, if not beside base.")] = None,
+) -> None:
+    """Turn released weights into a folder that `serve --model FOLDER` takes; run it again to go on after a stop."""
+    from models.convert import ConversionPlan
+    from models.convert import convert as write_folder
+
+    plan = ConversionPlan(
+        family=family,
+        adapter=adapter,
+        base=base,
+        target=target,
+        name=target.name,
+        encoder=encoder,
+        tokenizer=tokenizer,
+    )
+    with _config_errors(), Progress(console=console) as bar:
+        task = bar.add_task("reading", total=None)
+        write_folder(plan, lambda step: bar.update(task, description=step.stage, completed=step.done, total=step.total))
+    typer.echo(f"serve it with: bindchat serve --model {target}")
 
 
 def _announce_address(settings: Settings, address: str, log_path: Path) -> None:

@@ -38,7 +38,9 @@ class Finding:
     text: str
 
 
-def examine(settings: Settings, build: Callable[[Settings], Service]) -> list[Finding]:
+def examine(
+    settings: Settings, build: Callable[[Settings], Service], find_damage: Callable[[Settings], list[str]]
+) -> list[Finding]:
     """Return every finding; the last ones load the model and generate one token with it."""
     findings = [
         Finding("bindchat", True, __version__),
@@ -50,6 +52,7 @@ def examine(settings: Settings, build: Callable[[Settings], Service]) -> list[Fi
     ]
     started_s = time.perf_counter()
     try:
+        findings += [Finding("model files", False, sentence) for sentence in find_damage(settings)]
         service = build(settings)
     except AppError as error:
         return [*findings, Finding("model", False, f"{settings.model} cannot be loaded: {error.message}")]

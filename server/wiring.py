@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.context import ModelFacts, Service
@@ -17,12 +18,26 @@ if TYPE_CHECKING:
 def build_service(settings: Settings) -> Service:
     """Load the model and connect everything that serves it; nothing runs until the pipeline is started.
 
-    Blocks for seconds: call it from a thread. Raises `UnknownName` for a model or backend that is not in its table
-    and `CheckpointError` for weights that cannot be loaded.
+    Blocks for seconds: call it from a thread. The model is a name of the table or a folder that `bindchat convert`
+    wrote. Raises `UnknownName` for a model or backend that is not in its table and `CheckpointError` for weights
+    that cannot be loaded.
     """
+    from models.folder import load_folder
     from models.registry import DTYPES, MODELS
 
+    folder = Path(settings.model)
+    if settings.model not in MODELS.names() and folder.is_dir():
+        return connect_service(settings, load_folder(folder, DTYPES[settings.dtype]))
     return connect_service(settings, MODELS.load(settings.model)(DTYPES[settings.dtype]))
+
+
+def damaged_files(settings: Settings) -> list[str]:
+    """Return one sentence for each file of a converted model that is missing or changed; none for built-in models."""
+    from models.folder import verify_folder
+    from models.registry import MODELS
+
+    is_folder = settings.model not in MODELS.names() and Path(settings.model).is_dir()
+    return verify_folder(Path(settings.model)) if is_folder else []
 
 
 def connect_service(settings: Settings, bundle: ModelBundle) -> Service:

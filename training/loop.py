@@ -80,8 +80,12 @@ def run_loop(
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, state: LoopState, folder: Path) -> None:
-    trained = {name: tensor for name, tensor in model.state_dict().items()}
-    packed = {"model": trained, "optimizer": optimizer.state_dict(), "step": state.step, "seconds": state.seconds}
+    packed = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": state.step,
+        "seconds": state.seconds,
+    }
     temporary = folder / "checkpoint.tmp"
     torch.save({**packed, "losses": state.losses}, temporary)
     temporary.replace(folder / "checkpoint.pt")

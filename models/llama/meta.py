@@ -42,6 +42,16 @@ def hf_name(meta_key: str) -> str:
     return f"{_TOP_NAMES.get(stem, stem)}.{leaf}"
 
 
+def meta_name(hf_key: str) -> str:
+    """Invert `hf_name` for the keys of a decoder."""
+    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", hf_key)
+    if layer is not None:
+        part = next(own for own, stored in _LAYER_NAMES.items() if stored == layer[2])
+        return f"layers.{layer[1]}.{part}.{layer[3]}"
+    stem, _, leaf = hf_key.rpartition(".")
+    return f"{next(own for own, stored in _TOP_NAMES.items() if stored == stem)}.{leaf}"
+
+
 class MetaFolder:
     """The shards of a folder as one set of tensors under Hugging Face names."""
 

@@ -77,8 +77,9 @@ class MiniImageEncoder:
 
     modality = Modality.IMAGE
 
-    def __init__(self, features: FeatureNetwork, head: NameHead, encoder_id: str) -> None:
+    def __init__(self, features: FeatureNetwork, head: NameHead, names: Sequence[str], encoder_id: str) -> None:
         self.encoder_id = encoder_id
+        self.names = tuple(names)
         self._features = features
         self._head = head.eval().requires_grad_(False)
 
@@ -88,9 +89,13 @@ class MiniImageEncoder:
 
     def encode(self, batch: Sequence[Tensor]) -> list[Embedding]:
         """Return one embedding with its confidence per picture; rows do not depend on their batch."""
-        with torch.inference_mode():
-            blended = self._head(self._features(torch.stack(list(batch))))
+        blended = self.blend(batch)
         return [
             Embedding(vector=vector.numpy(), encoder_id=self.encoder_id, confidence=float(confidence))
             for vector, confidence in zip(blended.vectors, blended.confidence, strict=True)
         ]
+
+    def blend(self, batch: Sequence[Tensor]) -> BlendedNames:
+        """Return the vectors, confidences and nearest names of a batch; `nearest` indexes `names`."""
+        with torch.inference_mode():
+            return self._head(self._features(torch.stack(list(batch))))  # type: ignore[no-any-return]

@@ -16,21 +16,22 @@ from server.running_reply import RunningReply
 from server.schemas.chat import ChatCompletionBody, parse_chat_body
 from server.sse import ReplyResponse
 from server.trace import RequestTrace, trace_of
-from server.uploads import BodyLimits, body_kind, read_json, read_multipart
+from server.uploads import FILE_FIELDS, BodyLimits, body_kind, read_json, read_multipart
 
 router = APIRouter(tags=["chat"])
 
+_JSON_PLACE = "#/paths/~1v1~1chat~1completions/post/requestBody/content/application~1json/schema/$defs/{model}"
 _BODY_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": ChatCompletionBody.model_json_schema()},
+            "application/json": {"schema": ChatCompletionBody.model_json_schema(ref_template=_JSON_PLACE)},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {
-                        "prompt": {"type": "string"},
-                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    "properties": {"prompt": {"type": "string"}, "messages": {"type": "string"}}
+                    | {
+                        name: {"type": "array", "items": {"type": "string", "format": "binary"}} for name in FILE_FIELDS
                     },
                 }
             },

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from core.errors import EngineFault, InvalidRequest, NotReady, Overloaded, PromptTooLong
-from core.types import TokenEvent
+from core.types import DecodeRequest, TokenEvent
 from engine.backends import BACKENDS, DecodingConfig
 from models.tiny import ByteTokenizer
-from tests.support.tiny_engine import EOS, collect, decode_request, endless_request, running_backend, tiny_bundle
+from tests.support.tiny_engine import EOS, collect, decode_request, endless_request, running_backend, tiny_bundle, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", BACKENDS.names())]
 
@@ -66,8 +67,7 @@ async def test_closing_a_stream_that_waits_takes_it_out_of_the_queue(name: str) 
         running = backend.generate(endless_request("running"))
         await anext(running)
         waiting = asyncio.create_task(collect(backend, decode_request("waiting")))
-        await anext(running)
-        assert backend.stats().queue_length == 1
+        await until(lambda: backend.stats().queue_length == 1)
         waiting.cancel()
         await asyncio.wait([waiting])
         assert (backend.stats().queue_length, backend.stats().slots_in_use) == (0, 1)
@@ -95,7 +95,7 @@ async def test_a_full_queue_refuses_and_takes_requests_again_later(name: str) ->
         running = backend.generate(endless_request("running"))
         await anext(running)
         waiting = asyncio.create_task(collect(backend, decode_request("waiting")))
-        await anext(running)
+        await until(lambda: backend.stats().queue_length == 1)
         with pytest.raises(Overloaded):
             await collect(backend, decode_request("refused"))
         await running.aclose()  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ async def test_stopping_ends_running_and_waiting_requests_once(name: str) -> Non
         running = backend.generate(endless_request("running"))
         await anext(running)
         waiting = asyncio.create_task(collect(backend, decode_request("waiting")))
-        await anext(running)
+        await until(lambda: backend.stats().queue_length == 1)
         await backend.stop()
         with pytest.raises(NotReady):
             [event async for event in running]
@@ -190,3 +190,28 @@ async def test_the_end_token_is_not_text_when_it_is_ignored(name: str) -> None:
         events = await collect(backend, decode_request("r", max_tokens=40))
     assert all(event.text == "" for event in events if event.token_id == EOS)
     assert events[-1].finish == "length"
+
+
+async def test_random_comings_and_goings_lose_and_leak_nothing(name: str) -> None:
+    random = Random(3)
+    requests = [decode_request(f"r{i}", "abcdefgh"[: 1 + i % 8], max_tokens=1 + i % 17) for i in range(60)]
+
+    async def leave_early(request: DecodeRequest, num_events: int) -> int:
+        stream = backend.generate(request)
+        for _ in range(num_events):
+            await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        return num_events
+
+    async with running_backend(tiny_bundle(), backend=name, max_queue=60, max_prefill_tokens=6) as backend:
+        alone = [len(await collect(backend, request)) for request in requests]
+        leaving = {i: random.randrange(alone[i] + 1) for i in range(60) if random.random() < 0.4}
+        work = [
+            leave_early(request, leaving[i]) if i in leaving else collect(backend, request)
+            for i, request in enumerate(requests)
+        ]
+        outcomes = await asyncio.gather(*work)
+        stats = backend.stats()
+    kept = [len(outcome) for outcome in outcomes if isinstance(outcome, list)]
+    assert kept == [count for i, count in enumerate(alone) if i not in leaving]
+    assert (stats.slots_in_use, stats.queue_length) == (0, 0)

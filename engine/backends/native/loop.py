@@ -77,13 +77,26 @@ class StepLoop:
         """Serve until stopped. The body of the dedicated thread; sleeps while there is nothing to do."""
         if self._num_threads is not None:
             torch.set_num_threads(self._num_threads)
+        is_running = True
         with torch.inference_mode():
-            while self._take_inbox():
-                self._admit()
-                if self._scheduler.running:
-                    self._step()
+            while is_running:
+                try:
+                    is_running = self._turn()
+                except Exception as error:
+                    self._log.fault("step_loop_failed", error)
+                    self._abandon(EngineFault("the engine failed; the log has the details"))
                 self._outbox.flush()
-        self._end_everything()
+        self._abandon(NotReady("the server is stopping; send the request again later"))
+        self._outbox.flush()
+
+    def _turn(self) -> bool:
+        """Apply what arrived, admit, and make one step. Returns False when the loop must end."""
+        if not self._take_inbox():
+            return False
+        self._admit()
+        if self._scheduler.running:
+            self._step()
+        return True
 
     def _take_inbox(self) -> bool:
         """Wait for work and apply what arrived. Returns False when the loop must end."""
@@ -155,11 +168,11 @@ class StepLoop:
         self._log.fault("row_failed", error, request_id=sequence.request.request_id)
         return EngineFault("the engine failed on this request; the log has the details")
 
-    def _end_everything(self) -> None:
+    def _abandon(self, error: AppError) -> None:
+        """End every live request with `error` and leave the slots empty."""
+        self._scheduler.reset()
         with self._wake:
-            self._accepting = False
             remaining, self._live = list(self._live.values()), {}
             self._submitted.clear()
         for sequence in remaining:
-            self._outbox.post(sequence.channel, NotReady("the server is stopping; send the request again later"))
-        self._outbox.flush()
+            self._outbox.post(sequence.channel, error)

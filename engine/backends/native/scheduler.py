@@ -194,3 +194,9 @@ class Scheduler:
         else:
             self._runner.release(sequence.slot)
         sequence.slot = -1
+
+    def reset(self) -> None:
+        """Forget every sequence; what their slots hold is overwritten by the next ones."""
+        self.waiting.clear()
+        self.running.clear()
+        self._prefilling.clear()

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from anyio.lowlevel import checkpoint
 
 from core.errors import EngineFault
+from core.telemetry import EventLog
 from core.types import AdapterPrompt, Condition, DecodeRequest
-from models.bundle import ModelBundle
+from engine.backends import DecodingConfig
+from engine.backends.echo import EchoRunner
+from engine.backends.native.backend import BatchingBackend
 from models.llama.condition import ConditionView
 from models.llama.model import Llama
 from tests.support.tiny_engine import (
+    ENDLESS,
+    TOKENIZER,
     WIDTH,
     collect,
     decode_request,
@@ -84,22 +91,21 @@ async def test_a_chunked_prompt_decodes_like_a_whole_one(max_prefill_tokens: int
 async def test_requests_join_and_leave_a_running_batch_without_changing_it() -> None:
     bundle = tiny_bundle()
     long = decode_request("long", PROMPTS[3], max_tokens=60, condition=random_condition(8))
-    visitors = [decode_request(f"v{i}", PROMPTS[i % 4], max_tokens=2 + i, condition=random_condition(i)) for i in range(9)]
-    expected = {request.request_id: dense_greedy(bundle.decoder, request) for request in (long, *visitors)}
-    got: dict[str, list[int]] = {"long": []}
-
+    visitors = [
+        decode_request(f"v{i}", PROMPTS[i % 4], max_tokens=2 + i, condition=random_condition(i)) for i in range(9)
+    ]
+    arrivals = {5: visitors[:2], 12: visitors[2:6], 30: visitors[6:]}
     async with running_backend(bundle, max_slots=3) as backend:
-
-        async def visit(request: DecodeRequest) -> None:
-            got[request.request_id] = await generated_ids(backend, request)
-
-        waves = {5: visitors[:2], 12: visitors[2:6], 30: visitors[6:]}
-        async with asyncio.TaskGroup() as tasks:
-            async for event in backend.generate(long):
-                got["long"].append(event.token_id)
-                for request in waves.get(len(got["long"]), []):
-                    tasks.create_task(visit(request))
-    assert got == expected
+        stream = backend.generate(long)
+        long_ids, visits = [], []
+        async for event in stream:
+            long_ids.append(event.token_id)
+            for request in arrivals.get(len(long_ids), []):
+                visits.append(asyncio.create_task(generated_ids(backend, request)))
+            await checkpoint()
+        visited = await asyncio.gather(*visits)
+    assert long_ids == dense_greedy(bundle.decoder, long)
+    assert visited == [dense_greedy(bundle.decoder, request) for request in visitors]
 
 
 async def test_a_long_prompt_does_not_stall_a_running_reply() -> None:
@@ -176,14 +182,31 @@ async def test_a_condition_does_not_outlive_its_request_in_a_slot() -> None:
         assert await generated_ids(backend, decode_request("c")) == before
 
 
-def replaced(bundle: ModelBundle, **fields: object) -> ModelBundle:
-    return ModelBundle(**{**{name: getattr(bundle, name) for name in bundle.__dataclass_fields__}, **fields})  # type: ignore[arg-type]
-
-
 async def test_a_bfloat16_decoder_runs_on_packed_weights() -> None:
     bundle = tiny_bundle()
     reference = decode_request("r", max_tokens=1)
     expected = dense_greedy(bundle.decoder, reference)
-    bundle = replaced(bundle, decoder=bundle.decoder.to(torch.bfloat16))
+    bundle = replace(bundle, decoder=bundle.decoder.to(torch.bfloat16))
     async with running_backend(bundle) as backend:
         assert await generated_ids(backend, reference) == expected
+
+
+class LeakyRunner(EchoRunner):
+    """Fails where no single row is to blame."""
+
+    def release(self, slot: int) -> None:
+        raise RuntimeError("a slot would not let go")
+
+
+async def test_a_fault_outside_any_row_ends_all_live_requests_and_the_loop_lives() -> None:
+    config = DecodingConfig(max_slots=2, max_context=ENDLESS)
+    backend = BatchingBackend(
+        runner=LeakyRunner(TOKENIZER.eos_token_ids), tokenizer=TOKENIZER, config=config, log=EventLog("test")
+    )
+    await backend.start()
+    for _ in range(2):
+        requests = (endless_request("long"), decode_request("short", max_tokens=1))
+        outcomes = await asyncio.gather(*(collect(backend, r) for r in requests), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [EngineFault, EngineFault]
+        assert backend.stats().slots_in_use == 0
+    await backend.stop()

@@ -103,8 +103,12 @@ def test_other_files_are_refused_by_name_with_the_allowed_formats(content: bytes
 
 
 def test_a_wrong_declared_type_is_refused_with_both_names() -> None:
-    with pytest.raises(UnsupportedMedia, match=r"'image/png' but its bytes are jpeg"):
-        resolve(HEADS["jpeg"], declared_type="image/png; charset=binary", expected=Modality.IMAGE)
+    with pytest.raises(UnsupportedMedia, match=r"'audio/wav' but its bytes are jpeg"):
+        resolve(HEADS["jpeg"], declared_type="audio/wav; rate=8000", expected=Modality.IMAGE)
+
+
+def test_the_bytes_decide_which_kind_of_picture_it_is() -> None:
+    assert resolve(HEADS["jpeg"], declared_type="image/png", expected=Modality.IMAGE) == (Modality.IMAGE, "jpeg")
 
 
 def test_noise_declared_as_a_picture_is_undecodable_and_names_the_declaration() -> None:

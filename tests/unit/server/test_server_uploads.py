@@ -31,7 +31,7 @@ def request_of(*pieces: bytes) -> Request:
         return waiting.pop(0)
 
     headers = [(b"content-type", b"multipart/form-data; boundary=cut")]
-    return Request({"type": "http", "method": "POST", "headers": headers}, receive)  # type: ignore[arg-type]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
 
 @pytest.mark.anyio
@@ -62,7 +62,7 @@ async def test_a_file_is_refused_at_its_first_byte_over_the_limit() -> None:
     headers = [(b"content-type", b"multipart/form-data; boundary=cut")]
     with pytest.raises(MediaTooLarge, match="100 bytes"):
         await read_multipart(
-            Request({"type": "http", "method": "POST", "headers": headers}, receive),  # type: ignore[arg-type]
+            Request({"type": "http", "method": "POST", "headers": headers}, receive),
             LIMITS,
         )
     assert len(read) == 3

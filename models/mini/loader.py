@@ -1,0 +1,77 @@
+"""Load the default model: SmolLM2-135M-Instruct, EfficientNet-Lite2 and the adapter that training made."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from core.errors import CheckpointError
+from core.types import Modality
+from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
+from models.bundle import ModelBundle
+from models.checkpoints import file_sha256
+from models.llama.gguf import load_gguf_llama
+from models.llama.tokenizer_files import load_gguf_tokenizer
+from models.mini.assets import CONDITIONED_TEMPLATE, WEIGHTS, decoder_file, picture_network_file
+from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
+from models.state import load_strictly
+
+BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
+ADAPTER_PREFIX = "adapter."
+
+
+def load_mini(dtype: torch.dtype) -> ModelBundle:
+    """Return the default model, its decoder in `dtype`; nothing is downloaded.
+
+    Raises `CheckpointError` naming the file when a package or the trained weights are missing or damaged.
+    """
+    tensors, names = read_weights()
+    decoder = load_gguf_llama(decoder_file(), dtype).requires_grad_(False)
+    adapter = _adapter(tensors, decoder.config.num_layers, decoder.config.num_heads)
+    decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
+    digest = file_sha256(WEIGHTS)
+    encoder = _picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
+    tokenizer = load_gguf_tokenizer(decoder_file())
+    files = (WEIGHTS, decoder_file(), picture_network_file())
+    return ModelBundle(
+        name="mini",
+        decoder=decoder,
+        tokenizer=tokenizer,
+        adapter=adapter,
+        encoders={Modality.IMAGE: encoder},
+        conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
+        sources={path.name: digest if path == WEIGHTS else file_sha256(path) for path in files},
+    )
+
+
+def read_weights() -> tuple[dict[str, Tensor], list[str]]:
+    """Return the trained tensors in float32 and the K names, ImageNet's first, in the order of their vectors."""
+    try:
+        with safe_open(WEIGHTS, framework="pt") as stored:
+            tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118 (not a mapping)
+            names = json.loads((stored.metadata() or {}).get("names", "[]"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{WEIGHTS} is missing or damaged: {error}; restore it from the repository") from error
+    if len(names) != len(tensors.get("names.vectors", ())):
+        raise CheckpointError(f"{WEIGHTS} holds {len(names)} names for another number of vectors; restore the file")
+    return tensors, names
+
+
+def _adapter(tensors: dict[str, Tensor], num_layers: int, num_heads: int) -> ImageBindLLMAdapter:
+    adapter = ImageBindLLMAdapter(BRIDGE, num_layers=num_layers, num_heads=num_heads)
+    state = {
+        key.removeprefix(ADAPTER_PREFIX): value for key, value in tensors.items() if key.startswith(ADAPTER_PREFIX)
+    }
+    return load_strictly(adapter, state, str(WEIGHTS)).eval().requires_grad_(False)
+
+
+def _picture_encoder(tensors: dict[str, Tensor], names: list[str], encoder_id: str) -> MiniImageEncoder:
+    network = FeatureNetwork(picture_network_file())
+    weight = tensors["head.weight"]
+    extra = nn.Linear(weight.shape[1], weight.shape[0])
+    load_strictly(extra, {"weight": weight, "bias": tensors["head.bias"]}, str(WEIGHTS))
+    head = NameHead(network.class_weights(), extra, tensors["names.vectors"])
+    return MiniImageEncoder(network, head, names, encoder_id)
