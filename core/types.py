@@ -133,7 +133,8 @@ class ChatRequest:
     """One validated chat completion request, free of HTTP.
 
     `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
-    that has any, or all of the conversation.
+    that has any, or all of the conversation. `raw_prompts`, when there are any, are decoded as they are, without
+    template and media, `num_choices` replies each; the messages are empty then.
     """
 
     request_id: str
@@ -143,16 +144,25 @@ class ChatRequest:
     num_choices: int = 1
     scope: BindScope = "latest"
     stream: bool = False
+    raw_prompts: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def num_replies(self) -> int:
+        return self.num_choices * max(1, len(self.raw_prompts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRequest:
-    """One sequence for a decoder backend: prompt ids, how to draw, and the condition (None: text only)."""
+    """One sequence for a decoder backend: prompt ids, how to draw, and the condition (None: text only).
+
+    `continues_text` says that the reply goes on in the prompt's own text, so that a first space belongs to it.
+    """
 
     request_id: str
     token_ids: tuple[int, ...]
     sampling: SamplingParams
     condition: Condition = None
+    continues_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +222,13 @@ class Adapter(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back, with the model's own chat template."""
+    """Text to ids and back, with the model's own chat template.
+
+    `marks_first_word`: the first token of a text carries a space that `decode` drops, as in SentencePiece.
+    """
 
     eos_token_ids: frozenset[int]
+    marks_first_word: bool
 
     def encode(self, text: str) -> list[int]: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
@@ -127,7 +127,8 @@ class Pipeline:
 
     def describe(self) -> tuple[ModelDescription, ...]:
         """Return the served models."""
-        modalities = (Modality.TEXT, *(modality for modality in Modality if modality in self._bundle.encoders))
+        encoded = {*self._bundle.encoders} - {Modality.TEXT}  # some models embed text too; every model reads it
+        modalities = (Modality.TEXT, *(modality for modality in Modality if modality in encoded))
         return (
             ModelDescription(
                 name=self._bundle.name,
@@ -153,6 +154,29 @@ class Pipeline:
         """Return the length of the prompt that `request` would decode from."""
         return len(self._prompts.token_ids(request))
 
+    def tokenize_chat(self, request: ChatRequest) -> tuple[int, ...]:
+        """Return the ids of the prompt that `request` would decode from; it may be longer than the context."""
+        return self._prompts.token_ids(request)
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
+        """Return the ids of ordinary text, by default after what the model expects before every sequence."""
+        return self._prompts.encode(text, add_special_tokens=add_special_tokens)
+
+    def detokenize(self, token_ids: Sequence[int], *, param: str = "tokens") -> str:
+        """Return the text of `token_ids`, special tokens left out.
+
+        Raises `InvalidRequest` naming `param` for an id outside the vocabulary.
+        """
+        self.check_token_ids(token_ids, param=param)
+        return self._prompts.decode(token_ids)
+
+    def check_token_ids(self, token_ids: Sequence[int], *, param: str) -> None:
+        """Raise `InvalidRequest` naming `param` for an id outside the vocabulary."""
+        vocab_size = self._bundle.decoder.config.vocab_size
+        wrong = next((i for i in token_ids if not 0 <= i < vocab_size), None)
+        if wrong is not None:
+            raise InvalidRequest(f"{param} holds {wrong}; ids of this model are 0 to {vocab_size - 1}", param=param)
+
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChoiceEvent]:
         """Yield the events of every choice as they come; each choice ends with one `finish` event.
 
@@ -175,23 +199,29 @@ class Pipeline:
             raise UnknownName(f"unknown model {request.model!r}; this server has {self._bundle.name}", param="model")
         if not 1 <= request.num_choices <= limit:
             raise InvalidRequest(f"n must be in [1, {limit}], got {request.num_choices}", param="n")
-        if self._num_choices + request.num_choices > limit:
+        if request.num_replies > limit:
+            raise InvalidRequest(
+                f"{len(request.raw_prompts)} prompts with n = {request.num_choices} make {request.num_replies} replies; "
+                f"at most {limit} are made at once",
+                param="prompt",
+            )
+        if self._num_choices + request.num_replies > limit:
             raise Overloaded(f"{self._num_choices} of {limit} replies are in flight; try again soon")
         self._num_requests += 1
-        self._num_choices += request.num_choices
+        self._num_choices += request.num_replies
         try:
             yield
         finally:
             self._num_requests -= 1
-            self._num_choices -= request.num_choices
+            self._num_choices -= request.num_replies
 
     async def _prepare(self, request: ChatRequest) -> list[DecodeRequest]:
-        """Return one decode request per choice; choice i draws with `seed + i`."""
+        """Return one decode request per reply, those of one prompt together; choice i of each draws with `seed + i`."""
         timer = StageTimer()
         media = media_in_scope(request.messages, request.scope)
         self._encoding.check(media)
         with timer.stage("prompt"):
-            token_ids = self._prompts.build(request)
+            prompts = self._prompts.build_each(request)
         with timer.stage("embed"):
             vector = await self._encoding.embed(media) if media else None
         with timer.stage("condition"):
@@ -200,17 +230,18 @@ class Pipeline:
             "request_prepared",
             request_id=request.request_id,
             num_media=len(media),
-            prompt_tokens=len(token_ids),
+            prompt_tokens=sum(map(len, prompts)),
             stages_ms=timer.milliseconds,
         )
         seed = request.sampling.seed
         return [
             DecodeRequest(
-                request_id=f"{request.request_id}/{choice}",
+                request_id=f"{request.request_id}/{place * request.num_choices + choice}",
                 token_ids=token_ids,
                 sampling=replace(request.sampling, seed=None if seed is None else seed + choice),
                 condition=condition,
             )
+            for place, token_ids in enumerate(prompts)
             for choice in range(request.num_choices)
         ]
 

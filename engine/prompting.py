@@ -33,6 +33,21 @@ class PromptBuilder:
         check_length(len(token_ids), request.sampling.max_tokens, self.max_context)
         return token_ids
 
+    def build_each(self, request: ChatRequest) -> tuple[tuple[int, ...], ...]:
+        """Return the ids of the chat's one prompt, or the raw prompts as they came. Raises what `build` raises."""
+        for token_ids in request.raw_prompts:
+            check_length(len(token_ids), request.sampling.max_tokens, self.max_context, param="prompt")
+        return request.raw_prompts or (self.build(request),)
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
+        """Return the ids of ordinary text, by default after what the model expects before every sequence."""
+        token_ids = self._plain.encode(text)
+        return tuple(token_ids if add_special_tokens else token_ids[len(self._plain.encode("")) :])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`; special tokens are left out."""
+        return self._plain.decode(token_ids)
+
 
 def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[MediaBlob, ...]:
     """Return the media that condition the reply: all, or those of the latest user message that has any."""
@@ -42,11 +57,11 @@ def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[M
     return next(with_media, ())
 
 
-def check_length(num_prompt_tokens: int, max_tokens: int, max_context: int) -> None:
+def check_length(num_prompt_tokens: int, max_tokens: int, max_context: int, *, param: str = "messages") -> None:
     """Raise `PromptTooLong` with the three numbers when prompt and reply do not fit the context together."""
     if num_prompt_tokens + max_tokens > max_context:
         raise PromptTooLong(
             f"the prompt has {num_prompt_tokens} tokens and max_completion_tokens is {max_tokens}, together more than "
-            f"the context of {max_context} tokens; shorten the messages or ask for fewer tokens",
-            param="messages",
+            f"the context of {max_context} tokens; shorten the {param} or ask for fewer tokens",
+            param=param,
         )

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from core.types import Adapter, Modality, ModalityEncoder, Tokenizer
 from models.llama.model import Llama
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """How strongly a model's own visual cache pulls; the defaults are those of ImageBind-LLM."""
+
+    top_k: int = 10
+    inverse_temperature: float = 20.0
+    blend: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +25,9 @@ class ModelBundle:
 
     `conditioned_tokenizer` renders the prompts of requests with media, for an adapter trained without the template's
     default system turn; None renders them as every other prompt. `sources` maps a file's name to its sha256.
+    `takes_image_tokens`: the adapter's vector is one image's tokens, not to be blended or normalised.
+    `embedding_width` is that of the joint embedding the adapter takes, None when it takes none. `cache_index` is the
+    FAISS file of the model's own visual cache.
     """
 
     name: str
@@ -24,3 +37,7 @@ class ModelBundle:
     encoders: Mapping[Modality, ModalityEncoder]
     conditioned_tokenizer: Tokenizer | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    takes_image_tokens: bool = False
+    embedding_width: int | None = None
+    cache_index: Path | None = None
+    cache_options: CacheOptions = field(default_factory=CacheOptions)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from core.errors import CheckpointError
-from models.checkpoints import tensors_of
-from models.state import read_checkpoint
+from models.state import read_tensors
 
 _PREFIXES = ("clip.visual.", "visual.")
 _HF_NAMES = (
@@ -32,7 +31,7 @@ def clip_visual_state(path: Path) -> dict[str, Tensor]:
 
     Raises `CheckpointError` for OpenAI's own `.pt`, which is a program and never run, and for files without the tower.
     """
-    state = tensors_of(path, read_checkpoint(path))
+    state = read_tensors(path)
     for prefix in _PREFIXES:
         if own := {key: value for key, value in state.items() if key.startswith(prefix)}:
             return {f"visual.{key.removeprefix(prefix)}": value.contiguous() for key, value in own.items()}

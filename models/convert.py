@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import save_file
@@ -25,16 +25,19 @@ from models.adapters.llama_adapter_v1 import uses_raw_gates
 from models.adapters.merge import Find, adapter_gates, merge_linear
 from models.adapters.options import AdapterOptions, ReleasedAdapter
 from models.adapters.tuned_keys import TunedParts, require_tuned_keys
+from models.bundle import CacheOptions
 from models.checkpoints import file_sha256, read_json, require_same_keys, tensors_of
 from models.clip_files import clip_visual_state
+from models.conversion_journal import Journal, write_json, write_text
 from models.folder import (
     ADAPTER_NAME,
     DECODER_PREFIX,
     GATES_KEY,
-    MANIFEST_NAME,
+    INDEX_NAME,
     TEMPLATE_NAME,
     FolderManifest,
     SourceFile,
+    from_json,
 )
 from models.llama.chat_template import ALPACA_TEMPLATE, BAIR_TEMPLATE
 from models.llama.config import LlamaConfig
@@ -43,10 +46,11 @@ from models.llama.hf import HfSource, hf_config, read_hf_config
 from models.llama.meta import MetaFolder, hf_name, meta_name
 from models.llama.tokenizer_files import load_tokenizer
 from models.llama.weights import WeightSource, decoder_slots, half_split_rows, interleaved_rows, require_matching
+from models.pull_receipt import pulled_licence
 from models.registry import ADAPTERS
+from models.released_encoders import CHECKS, EncoderFile, EncoderSizes
 from models.state import read_checkpoint
 
-JOURNAL_NAME = "conversion.json"
 _LINEARS = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json")
 
@@ -78,11 +82,29 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionSizes:
+    """What the files do not tell; the defaults are those of the released 7B models."""
+
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
+    encoder: EncoderSizes = field(default_factory=EncoderSizes)
+    cache: CacheOptions = field(default_factory=CacheOptions)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what of a JSON file differs from the defaults. Raises `CheckpointError` for an unknown entry."""
+        try:
+            return from_json(cls, read_json(path))
+        except TypeError as error:
+            raise CheckpointError(f"{path} has an unknown entry or a wrong value: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionPlan:
     """What to convert. `base` is a Hugging Face folder, a Meta folder or a GGUF file.
 
     `tokenizer` is a folder with tokenizer files, by default beside the base; `encoder` may be left out for a model
-    that then takes text only. `licences` maps adapter, base and encoder to what the manifest records.
+    that then takes text only; `knn_index` is the FAISS file of the model's visual cache. `licences` maps adapter,
+    base, encoder and index to what the manifest records; a file that `pull` fetched brings its own.
     """
 
     family: str
@@ -92,9 +114,9 @@ class ConversionPlan:
     name: str
     encoder: Path | None = None
     tokenizer: Path | None = None
-    encoder_heads: int = 16
+    knn_index: Path | None = None
     dtype: torch.dtype = torch.float16
-    options: AdapterOptions = field(default_factory=AdapterOptions)
+    sizes: ConversionSizes = field(default_factory=ConversionSizes)
     licences: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -131,7 +153,7 @@ def convert(plan: ConversionPlan, report: Callable[[Progress], None] = lambda pr
     parts = _open(plan)
     report(Progress("digests", 0, 1))
     sources = _source_files(plan)
-    journal = _Journal(plan.target, _fingerprint(plan, parts.options, sources))
+    journal = Journal(plan.target, _fingerprint(plan, parts.options, sources))
     writers = dict(_writers(plan, parts))
     for done, (name, write) in enumerate(writers.items()):
         report(Progress(name, done, len(writers)))
@@ -141,7 +163,8 @@ def convert(plan: ConversionPlan, report: Callable[[Progress], None] = lambda pr
         family=plan.family,
         options=parts.options,
         encoder_file=_encoder_name(plan),
-        encoder_heads=plan.encoder_heads,
+        sizes=plan.sizes.encoder,
+        cache=plan.sizes.cache,
         sources=sources,
         files=journal.done,
     )
@@ -161,13 +184,14 @@ def _open(plan: ConversionPlan) -> _Parts:
     base_config, source = _open_base(plan.base)
     require_matching(decoder_slots(base_config), source, str(plan.base))
     raw_gates = plan.family == "llama_adapter_v1" and uses_raw_gates(checkpoint)
-    options = replace(plan.options, num_decoder_layers=base_config.num_layers, raw_gates=raw_gates)
+    options = replace(plan.sizes.adapter, num_decoder_layers=base_config.num_layers, raw_gates=raw_gates)
     known = {key for key in state if key.startswith((f"{prefix}layers.", f"{prefix}norm.", *family.own_prefixes))}
     require_same_keys(str(plan.adapter), known, state)
     adapter = ADAPTERS.load(plan.family).from_reference(state, options)
     config = _merged_config(base_config, adapter, TunedParts.of(state))
     require_tuned_keys(state, config, str(plan.adapter), prefix=prefix)
     _require_same_vocabulary(plan, config)
+    _check_companions(plan, adapter)
     return _Parts(state=state, source=source, config=config, base_config=base_config, options=options, prefix=prefix)
 
 
@@ -215,22 +239,41 @@ def _require_same_vocabulary(plan: ConversionPlan, config: LlamaConfig) -> None:
         )
 
 
+def _check_companions(plan: ConversionPlan, adapter: ReleasedAdapter) -> None:
+    """Compare the encoder's keys and width with what the family takes, before anything is written."""
+    for path in (plan.encoder, plan.knn_index):
+        if path is not None and not path.is_file():
+            raise CheckpointError(f"{path} is missing")
+    if plan.knn_index is not None and adapter.embedding_width is None:
+        raise CheckpointError(f"{plan.knn_index}: {plan.family} has no joint embedding for a visual cache to refine")
+    if plan.encoder is None:
+        return
+    if plan.family not in CHECKS:
+        raise CheckpointError(f"{plan.encoder}: {plan.family} takes no encoder; leave it out")
+    CHECKS[plan.family](EncoderFile(plan.encoder, plan.sizes.encoder), torch.float32)
+    given, taken = plan.sizes.encoder.imagebind.embedding_width, adapter.embedding_width
+    if taken not in (None, given):
+        raise CheckpointError(f"{plan.adapter}: image_bind_proj.weight takes {taken} values; {plan.encoder} gives {given}")
+
+
 def _writers(plan: ConversionPlan, parts: _Parts) -> Iterator[tuple[str, Callable[[Path], object]]]:
     """Yield every file of the folder with the function that writes it, decoder shards first."""
     config, num_layers = parts.config, parts.config.num_layers
     names = [f"model-{i + 1:05d}-of-{num_layers + 1:05d}.safetensors" for i in range(num_layers + 1)]
     for layer, name in enumerate(names):
         yield name, partial(_write_shard, plan, parts, layer)
-    yield "model.safetensors.index.json", lambda path: _write_json(path, _index(config, names))
-    yield "config.json", lambda path: _write_json(path, hf_config(config))
+    yield "model.safetensors.index.json", lambda path: write_json(path, _index(config, names))
+    yield "config.json", lambda path: write_json(path, hf_config(config))
     yield ADAPTER_NAME, lambda path: _save(path, _adapter_tensors(parts))
     tokenizer = _tokenizer_folder(plan)
     for name in _TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             yield name, partial(shutil.copyfile, tokenizer / name)
-    yield TEMPLATE_NAME, lambda path: _write_text(path, _FAMILIES[plan.family].template)
+    yield TEMPLATE_NAME, lambda path: write_text(path, _FAMILIES[plan.family].template)
     if (encoder_name := _encoder_name(plan)) is not None:
         yield encoder_name, partial(_write_encoder, plan)
+    if plan.knn_index is not None:
+        yield INDEX_NAME, partial(_link, plan.knn_index)
 
 
 def _write_shard(plan: ConversionPlan, parts: _Parts, layer: int, path: Path) -> None:
@@ -296,14 +339,18 @@ def _encoder_name(plan: ConversionPlan) -> str | None:
 
 
 def _write_encoder(plan: ConversionPlan, path: Path) -> None:
-    """Link or copy ImageBind's file as it is; of CLIP only the visual tower is kept."""
+    """Take ImageBind's file as it is; of CLIP only the visual tower is kept."""
     assert plan.encoder is not None
     if plan.family == "llama_adapter_v2":
         return _save(path, clip_visual_state(plan.encoder))
+    _link(plan.encoder, path)
+
+
+def _link(source: Path, path: Path) -> None:
     try:
-        os.link(plan.encoder, path)
-    except OSError:
-        shutil.copyfile(plan.encoder, path)
+        os.link(source, path)
+    except OSError:  # another file system
+        shutil.copyfile(source, path)
 
 
 def _source_files(plan: ConversionPlan) -> tuple[SourceFile, ...]:
@@ -313,62 +360,21 @@ def _source_files(plan: ConversionPlan) -> tuple[SourceFile, ...]:
     else:
         patterns = ("*.safetensors", "consolidated.*.pth", "params.json", "config.json")
         found += [("base", path) for pattern in patterns for path in sorted(plan.base.glob(pattern))]
-    if plan.encoder is not None:
-        found.append(("encoder", plan.encoder))
-    unknown = "not stated; see where the file came from"
+    companions = (("encoder", plan.encoder), ("index", plan.knn_index))
+    found += [(role, path) for role, path in companions if path is not None]
     return tuple(
-        SourceFile(role=role, name=path.name, sha256=file_sha256(path), licence=plan.licences.get(role, unknown))
+        SourceFile(
+            role=role, name=path.name, sha256=file_sha256(path), licence=plan.licences.get(role) or pulled_licence(path)
+        )
         for role, path in found
     )
 
 
 def _fingerprint(plan: ConversionPlan, options: AdapterOptions, sources: tuple[SourceFile, ...]) -> str:
     """Return a digest of all that decides the output's bytes."""
-    choice = [plan.family, plan.name, str(plan.dtype), plan.encoder_heads, asdict(options)]
+    choice = [plan.family, plan.name, str(plan.dtype), asdict(plan.sizes), asdict(options)]
     return hashlib.sha256(json.dumps([choice, [asdict(s) for s in sources]], sort_keys=True).encode()).hexdigest()
-
-
-class _Journal:
-    """Which files of a conversion are finished, kept on disk beside them."""
-
-    def __init__(self, target: Path, fingerprint: str) -> None:
-        self.target, self.path, self._fingerprint = target, target / JOURNAL_NAME, fingerprint
-        self._unfinished = self.path.with_suffix(".partial")
-        self.done: dict[str, str] = {}
-        target.mkdir(parents=True, exist_ok=True)
-        if self.path.is_file():
-            stored = read_json(self.path)
-            if stored.get("fingerprint") != fingerprint:
-                raise CheckpointError(f"{target} holds another unfinished conversion; choose an empty folder")
-            self.done = {name: str(digest) for name, digest in stored["done"].items()}
-        elif any(path != self._unfinished for path in target.iterdir()):
-            found = "a finished model" if (target / MANIFEST_NAME).is_file() else "other files"
-            raise CheckpointError(f"{target} already holds {found}; choose an empty folder")
-        self._note()
-
-    def write_once(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write one file unless it is there, whole and noted."""
-        path, unfinished = self.target / name, self.target / f"{name}.partial"
-        unfinished.unlink(missing_ok=True)
-        if name in self.done and path.is_file() and file_sha256(path) == self.done[name]:
-            return
-        write(unfinished)
-        os.replace(unfinished, path)
-        self.done[name] = file_sha256(path)
-        self._note()
-
-    def _note(self) -> None:
-        _write_json(self._unfinished, {"fingerprint": self._fingerprint, "done": self.done})
-        os.replace(self._unfinished, self.path)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -7,31 +7,44 @@ tokenizer and its chat template; `bindchat.json`, written last, with family, opt
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import CheckpointError
-from core.types import Modality, ModalityEncoder
 from models.adapters.options import AdapterOptions
-from models.bundle import ModelBundle
+from models.bundle import CacheOptions, ModelBundle
 from models.checkpoints import file_sha256, read_json, require_same_keys
+from models.conversion_journal import MANIFEST_NAME, write_json
 from models.llama.hf import HfSource, read_hf_config
 from models.llama.model import Llama
 from models.llama.tokenizer_files import load_tokenizer
 from models.llama.weights import load_llama
 from models.registry import ADAPTERS
+from models.released_encoders import LOADERS, EncoderFile, Encoders, EncoderSizes
 from models.state import read_checkpoint
 
-MANIFEST_NAME, ADAPTER_NAME, TEMPLATE_NAME = "bindchat.json", "adapter.safetensors", "chat_template.jinja"
+ADAPTER_NAME, TEMPLATE_NAME, INDEX_NAME = "adapter.safetensors", "chat_template.jinja", "knn.index"
 FORMAT_VERSION = 1
 DECODER_PREFIX = "decoder."
 GATES_KEY = f"{DECODER_PREFIX}gates"
+SettingsT = TypeVar("SettingsT")
+
+
+def from_json(kind: type[SettingsT], stored: Mapping[str, Any]) -> SettingsT:
+    """Build a frozen dataclass and those inside it from parsed JSON. Raises `TypeError` for an unknown entry."""
+    hints = get_type_hints(kind)
+    return kind(**{name: _field_value(hints.get(name), value) for name, value in stored.items()})
+
+
+def _field_value(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return from_json(hint, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +59,24 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderManifest:
-    """The content of `bindchat.json`. `files` maps every other file of the folder to its sha256."""
+    """The content of `bindchat.json`. `files` maps every other file of the folder to its sha256.
+
+    `cache` is how the folder's `knn.index`, where it has one, refines embeddings.
+    """
 
     name: str
     family: str
     options: AdapterOptions
     encoder_file: str | None = None
-    encoder_heads: int = 16
+    sizes: EncoderSizes = field(default_factory=EncoderSizes)
+    cache: CacheOptions = field(default_factory=CacheOptions)
     sources: tuple[SourceFile, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
         """Write the manifest of `folder`."""
-        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(folder / MANIFEST_NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -72,9 +89,8 @@ class FolderManifest:
             found = stored.get("format_version")
             raise CheckpointError(f"{path} has format {found}; this version reads {FORMAT_VERSION}: convert again")
         try:
-            options = AdapterOptions(**stored.pop("options"))
             sources = tuple(SourceFile(**source) for source in stored.pop("sources"))
-            return cls(options=options, sources=sources, **stored)
+            return replace(from_json(cls, stored), sources=sources)
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} lacks an entry or has an unknown one: {error}") from error
 
@@ -92,7 +108,7 @@ def verify_folder(folder: Path) -> list[str]:
 
 
 def load_folder(folder: Path | str, dtype: torch.dtype) -> ModelBundle:
-    """Load a converted model: decoder and encoders in `dtype`, the adapter in float32.
+    """Load a converted model: decoder and encoders in `dtype`, the adapter in float32, and name its `knn.index`.
 
     Digests are checked by `verify_folder`, not here. Raises `CheckpointError` naming file and key at fault.
     """
@@ -107,14 +123,21 @@ def load_folder(folder: Path | str, dtype: torch.dtype) -> ModelBundle:
     if isinstance(adapter, nn.Module):
         adapter.eval().requires_grad_(False)
     decoder = _load_decoder(folder, adapter, {key: stored[key] for key in stored.keys() - own.keys()}, dtype)
-    template = folder / TEMPLATE_NAME
+    encoders: Encoders = {}
+    if manifest.encoder_file is not None:
+        encoders = LOADERS[manifest.family](EncoderFile(folder / manifest.encoder_file, manifest.sizes), dtype)
+    template, index = folder / TEMPLATE_NAME, folder / INDEX_NAME
     return ModelBundle(
         name=manifest.name,
         decoder=decoder,
         tokenizer=load_tokenizer(folder, template.read_text(encoding="utf-8") if template.is_file() else None),
         adapter=adapter,
-        encoders=_load_encoders(folder, manifest, dtype),
+        encoders=encoders,
         sources={**manifest.files, **{source.name: source.sha256 for source in manifest.sources}},
+        takes_image_tokens=adapter.takes_image_tokens,
+        embedding_width=adapter.embedding_width,
+        cache_index=index if index.is_file() else None,
+        cache_options=manifest.cache,
     )
 
 
@@ -138,43 +161,3 @@ def _load_decoder(folder: Path, adapter: Any, extras: Mapping[str, Tensor], dtyp
             raise CheckpointError(f"{folder / ADAPTER_NAME}: {key} has shape {found}; the decoder takes {wanted}")
         buffer.copy_(extras[key])
     return decoder
-
-
-def _load_encoders(folder: Path, manifest: FolderManifest, dtype: torch.dtype) -> Mapping[Modality, ModalityEncoder]:
-    if manifest.encoder_file is None:
-        return {}
-    load = _ENCODER_LOADERS[manifest.family]
-    return load(folder / manifest.encoder_file, manifest, dtype)
-
-
-def _imagebind(path: Path, manifest: FolderManifest, dtype: torch.dtype) -> Mapping[Modality, ModalityEncoder]:
-    """Load `imagebind_huge`, or `imagebind_w3D` whose extra point tower is told by its keys."""
-    from models.imagebind.checkpoint import load_imagebind
-    from models.imagebind.config import ImageBindConfig
-    from models.imagebind.encoders import imagebind_encoders
-    from models.pointbind.encoder import load_point_encoder
-    from models.pointbind.pointbert import PointBertConfig, PointTrunk
-
-    if not any(key.startswith("point_trunk.") for key in read_checkpoint(path)):
-        return _as_protocol(imagebind_encoders(load_imagebind(path, dtype), "imagebind"))
-    point = PointBertConfig()
-    config = ImageBindConfig(point_width=point.projection_width)
-    model = load_imagebind(path, dtype, config, lambda: PointTrunk(point))
-    encoders = _as_protocol(imagebind_encoders(model, "imagebind"))
-    return {**encoders, Modality.POINT_CLOUD: load_point_encoder(path, "pointbert")}
-
-
-def _as_protocol(encoders: Mapping[Modality, Any]) -> dict[Modality, ModalityEncoder]:
-    """The encoders are frozen, which the protocol's plain attributes do not say."""
-    return dict(encoders)
-
-
-def _clip(path: Path, manifest: FolderManifest, dtype: torch.dtype) -> Mapping[Modality, ModalityEncoder]:
-    from models.clip import ClipVisionEncoder, ClipVisualTower
-
-    tower = ClipVisualTower.from_reference(read_checkpoint(path), num_heads=manifest.encoder_heads)
-    return {Modality.IMAGE: ClipVisionEncoder(tower.to(dtype).requires_grad_(False))}
-
-
-_EncoderLoader = Callable[[Path, FolderManifest, torch.dtype], Mapping[Modality, ModalityEncoder]]
-_ENCODER_LOADERS: dict[str, _EncoderLoader] = {"imagebind_llm": _imagebind, "llama_adapter_v2": _clip}

@@ -7,21 +7,25 @@ Downloads resume, digests are verified, and each licence is shown before a byte 
 from __future__ import annotations
 
 import fnmatch
-import json
+import io
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any, cast
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils.tqdm import tqdm
 
 from core.errors import CheckpointError, ConfigError, UnknownName
-from models.checkpoints import file_sha256, read_json
+from models.checkpoints import file_sha256
+from models.pull_receipt import PulledFile, read_receipt, write_receipt
 
-RECEIPT_NAME = "pulled.json"
+Meter = Callable[[str, int, int], None]
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
 _WANTED = ("*.safetensors", "*.json", "tokenizer.model", "*.jinja", "LICENSE*", "USE_POLICY*", "NOTICE*")
@@ -59,23 +63,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest:
-    """What to fetch and where to. `endpoint` is a mirror of the hub, `revision` a branch, tag or commit of it."""
+    """What to fetch and where to. `endpoint` is a mirror of the hub, `revision` a branch, tag or commit of it.
+
+    `meter` is told a file's name, the bytes that are there and its size, again and again while it is fetched.
+    """
 
     name: str
     target: Path
     accept_licence: bool = False
     endpoint: str | None = None
     revision: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PulledFile:
-    """One line of the receipt; `commit` is None for files that are not in a repository."""
-
-    name: str
-    sha256: str
-    source: str
-    commit: str | None
+    meter: Meter = lambda name, done_bytes, total_bytes: None
 
 
 _RESEARCH = Licence(
@@ -142,35 +140,62 @@ def pull_offer(request: PullRequest, offer: Offer, report: Callable[[str], None]
             "--accept-licence if you agree"
         )
     request.target.mkdir(parents=True, exist_ok=True)
-    receipt = _read_receipt(request.target)
+    receipt = read_receipt(request.target)
     for file in offer.files:
         report(f"{file.name}: fetching")
         pulled = _fetch(request, offer, file, receipt.get(file.name))
         receipt[file.name] = pulled
-        _write_receipt(request.target, receipt)
+        write_receipt(request.target, receipt)
         report(f"{file.name}: sha256 {pulled.sha256}")
     return [receipt[file.name] for file in offer.files]
 
 
 def _fetch(request: PullRequest, offer: Offer, file: RemoteFile, earlier: PulledFile | None) -> PulledFile:
-    path = request.target / file.name
+    path, commit, expected = request.target / file.name, offer.commit, file.sha256
     if file.repository is None:
         assert file.url is not None
-        if not (path.is_file() and file.sha256 is not None and file_sha256(path) == file.sha256):
-            _fetch_url(file.url, path)
-        return _verified(path, file, file.url, None, file.sha256)
-    commit, expected = offer.commit, file.sha256
-    if commit is None:
-        pinned = earlier.commit if earlier is not None else None
-        known = _repository(request, file.repository, request.revision or pinned)
-        if file.name not in known.digests:
-            raise UnknownName(f"{file.repository} has no file {file.name} at {known.commit}")
-        commit, expected = known.commit, file.sha256 or known.digests[file.name]
-    with _HubErrors(f"{file.repository}/{file.name}"):
-        hf_hub_download(
-            file.repository, file.name, revision=commit, local_dir=request.target, endpoint=request.endpoint
-        )
-    return _verified(path, file, file.repository, commit, expected)
+        expected = expected or (earlier.sha256 if earlier is not None else None)
+        if not (path.is_file() and file_sha256(path) == expected):
+            _fetch_url(file.url, path, request.meter)
+    else:
+        if commit is None:
+            pinned = earlier.commit if earlier is not None else None
+            known = _repository(request, file.repository, request.revision or pinned)
+            if file.name not in known.digests:
+                raise UnknownName(f"{file.repository} has no file {file.name} at {known.commit}")
+            commit, expected = known.commit, file.sha256 or known.digests[file.name]
+        with _HubErrors(f"{file.repository}/{file.name}"):
+            hf_hub_download(
+                file.repository,
+                file.name,
+                revision=commit,
+                local_dir=request.target,
+                endpoint=request.endpoint,
+                tqdm_class=_metered(file.name, request.meter),
+            )
+    return PulledFile(
+        name=file.name,
+        sha256=_verified(path, expected),
+        source=file.repository or str(file.url),
+        commit=commit,
+        licence=offer.licence.name,
+    )
+
+
+def _metered(name: str, meter: Meter) -> type[tqdm]:
+    """Return a progress bar that is not drawn and passes what it counts on to `meter`."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options |= {"file": io.StringIO(), "disable": False}
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn = super().update(n)
+            meter(name, int(self.n), int(self.total or 0))
+            return cast("bool | None", drawn)
+
+    return Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +217,13 @@ def _repository(request: PullRequest, name: str, revision: str | None) -> _Repos
     return _Repository(stored.sha, digests, str(licence or ""))
 
 
-def _verified(path: Path, file: RemoteFile, source: str, commit: str | None, expected: str | None) -> PulledFile:
+def _verified(path: Path, expected: str | None) -> str:
+    """Return the digest of a file; one that differs from the expected digest is removed and refused."""
     digest = file_sha256(path)
     if expected is not None and digest != expected:
         path.unlink()
         raise CheckpointError(f"{path} has sha256 {digest}, expected {expected}; it was removed: pull again")
-    return PulledFile(name=file.name, sha256=digest, source=source, commit=commit)
+    return digest
 
 
 def _repository_offer(request: PullRequest) -> Offer:
@@ -205,7 +231,7 @@ def _repository_offer(request: PullRequest) -> Offer:
     if request.name.count("/") != 1:
         known = ", ".join(CATALOGUE)
         raise UnknownName(f"unknown model {request.name!r}; known: {known}, or OWNER/NAME of a LLaMA repository")
-    revision = request.revision or _commit_in(_read_receipt(request.target), request.name)
+    revision = request.revision or _commit_in(read_receipt(request.target), request.name)
     stored = _repository(request, request.name, revision)
     wanted = _WANTED if fnmatch.filter(stored.digests, "*.safetensors") else _META_WANTED
     names = sorted({n for pattern in wanted for n in fnmatch.filter(stored.digests, pattern) if "/" not in n})
@@ -220,14 +246,14 @@ def _repository_offer(request: PullRequest) -> Offer:
     return Offer(files=tuple(files), licence=licence, commit=stored.commit)
 
 
-def _fetch_url(url: str, path: Path) -> None:
+def _fetch_url(url: str, path: Path, meter: Meter) -> None:
     """Download to a side file, going on where an earlier attempt stopped, then move it into place."""
     unfinished = path.with_name(f"{path.name}.incomplete")
     start = unfinished.stat().st_size if unfinished.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            _append(response, unfinished, start if response.status == 206 else 0)
+            _append(response, unfinished, start if response.status == 206 else 0, partial(meter, path.name))
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:  # 416: the side file is already whole
             raise ConfigError(f"{url} answers {error.code} {error.reason}; check the address and try again") from error
@@ -236,12 +262,13 @@ def _fetch_url(url: str, path: Path) -> None:
     unfinished.replace(path)
 
 
-def _append(response: HTTPResponse, unfinished: Path, start: int) -> None:
+def _append(response: HTTPResponse, unfinished: Path, start: int, meter: Callable[[int, int], None]) -> None:
     """Write a response behind the first `start` bytes. Raises `OSError` when it ends before its stated length."""
     total = start + int(response.headers.get("Content-Length", 0))
     with unfinished.open("ab" if start else "wb") as stream:
         while chunk := response.read(_CHUNK_BYTES):
             stream.write(chunk)
+            meter(stream.tell(), total)
         if stream.tell() < total:
             raise OSError(f"the server stopped after {stream.tell()} of {total} bytes")
 
@@ -260,18 +287,6 @@ class _HubErrors:
         if isinstance(error, HfHubHTTPError | OSError):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError(f"{self._what} could not be fetched: {reason}; pull again to go on") from error
-
-
-def _read_receipt(target: Path) -> dict[str, PulledFile]:
-    path = target / RECEIPT_NAME
-    if not path.is_file():
-        return {}
-    return {name: PulledFile(**line) for name, line in read_json(path).items()}
-
-
-def _write_receipt(target: Path, receipt: dict[str, PulledFile]) -> None:
-    lines = {name: asdict(pulled) for name, pulled in receipt.items()}
-    (target / RECEIPT_NAME).write_text(json.dumps(lines, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _commit_in(receipt: dict[str, PulledFile], repository: str) -> str | None:

@@ -13,8 +13,8 @@ from models.bundle import ModelBundle
 
 BundleLoader = Callable[[torch.dtype], ModelBundle]
 
-DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-"""The precisions a model can be loaded in, by the name an operator writes."""
+DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+"""The precisions a model can be loaded or written in, by the name an operator writes."""
 
 MODELS: Registry[BundleLoader] = Registry(
     "model",
@@ -36,10 +36,15 @@ ADAPTERS: Registry[type[ReleasedAdapter]] = Registry(
 
 
 def load_model(name: str, dtype: torch.dtype) -> ModelBundle:
-    """Load a model by its name in `MODELS` or from a folder that `bindchat convert` wrote.
+    """Load a model by its name in `MODELS`, else from a folder that `bindchat convert` wrote.
 
     Raises `UnknownName` that lists the names, or `CheckpointError` for a folder that cannot be loaded.
     """
     from models.folder import load_folder
 
-    return load_folder(name, dtype) if Path(name).is_dir() else MODELS.load(name)(dtype)
+    return load_folder(name, dtype) if is_folder(name) else MODELS.load(name)(dtype)
+
+
+def is_folder(name: str) -> bool:
+    """Say whether `name` is a folder and none of the built-in models."""
+    return name not in MODELS.names() and Path(name).is_dir()

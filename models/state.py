@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.errors import CheckpointError
-from models.checkpoints import load_torch_file
+from models.checkpoints import load_torch_file, tensors_of
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -33,6 +33,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or no safetensors file: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return a file that holds tensors only, by name. Raises `CheckpointError` naming the file and any other entry."""
+    return tensors_of(path, read_checkpoint(path))
 
 
 def load_strictly(module: ModuleT, state: Mapping[str, Any], source: str) -> ModuleT:

@@ -1,4 +1,4 @@
-"""The `bindchat` command: serve, chat, doctor, convert."""
+"""The `bindchat` command: serve, chat, doctor, pull, convert."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from core.errors import AppError, ConfigError, EngineFault
 from server.app import create_app
@@ -34,6 +35,15 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; --print-config lists them.")
 ]
 ModelOption = Annotated[str | None, typer.Option(help="The model to serve: a name, or a converted folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+
+
+class WeightType(StrEnum):
+    """The precisions a decoder can be written in."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
 
 
 @app.command()
@@ -101,7 +111,7 @@ def chat(
 @app.command()
 def doctor(
     model: ModelOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the report as JSON.")] = False,
+    as_json: JsonOption = False,
     set_: SetOption = None,
 ) -> None:
     """Say what is installed and whether the model answers; exit code 1 when something is broken."""
@@ -118,31 +128,80 @@ def doctor(
 
 
 @app.command()
-def convert(
+def pull(
+    name: Annotated[str, typer.Argument(help="A known model, or OWNER/NAME of a LLaMA repository.")],
+    to: Annotated[Path, typer.Option(help="The folder to write; run it again to go on after a stop.")],
+    accept_licence: Annotated[bool, typer.Option(help="You have read the licence and agree.")] = False,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit; without it, the latest.")] = None,
+    as_json: JsonOption = False,
+    set_: SetOption = None,
+) -> None:
+    """Fetch released weights, verify them, and show the licence they come under."""
+    from models.pull import PullRequest
+    from models.pull import pull as fetch
+
+    with _config_errors(), Progress(console=Console(stderr=True)) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def draw(file_name: str, done_bytes: int, total_bytes: int) -> None:
+            if file_name not in shown:
+                shown[file_name] = bars.add_task(file_name)
+            bars.update(shown[file_name], completed=done_bytes, total=total_bytes or None)
+
+        pulled = fetch(
+            PullRequest(
+                name=name,
+                target=to,
+                accept_licence=accept_licence,
+                endpoint=load_settings(_pairs(set_)).hub_endpoint,
+                revision=revision,
+                meter=draw,
+            ),
+            lambda line: bars.console.print(line, markup=False, highlight=False),
+        )
+    if as_json:
+        typer.echo(json.dumps([asdict(file) for file in pulled], indent=2))
+    else:
+        typer.echo(f"{len(pulled)} files of {name} are in {to}")
+
+
+@app.command()
+def convert(  # noqa: PLR0913 (every option of a command is a parameter)
     target: Annotated[Path, typer.Argument(help="The folder to write; its name becomes the model's name.")],
     family: Annotated[str, typer.Option(help="What the adapter is, for example imagebind_llm.")],
     adapter: Annotated[Path, typer.Option(help="The released adapter file, for example 7B.pth.")],
     base: Annotated[Path, typer.Option(help="The LLaMA: a Hugging Face or Meta folder, or a GGUF file.")],
     encoder: Annotated[Path | None, typer.Option(help="The encoder's file; without it the model takes text.")] = None,
+    knn_index: Annotated[Path | None, typer.Option(help="The FAISS file of the model's visual cache.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A folder with tokenizer files, if not beside base.")] = None,
+    sizes: Annotated[Path | None, typer.Option(help="JSON with what differs from the released 7B models.")] = None,
+    dtype: Annotated[WeightType, typer.Option(help="The precision of the merged decoder.")] = WeightType.FLOAT16,
+    as_json: JsonOption = False,
 ) -> None:
     """Turn released weights into a folder that `serve --model FOLDER` takes; run it again to go on after a stop."""
-    from models.convert import ConversionPlan
+    from models.convert import ConversionPlan, ConversionSizes
     from models.convert import convert as write_folder
+    from models.registry import DTYPES
 
-    plan = ConversionPlan(
-        family=family,
-        adapter=adapter,
-        base=base,
-        target=target,
-        name=target.name,
-        encoder=encoder,
-        tokenizer=tokenizer,
-    )
-    with _config_errors(), Progress(console=console) as bar:
+    with _config_errors(), Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=None)
+        plan = ConversionPlan(
+            family=family,
+            adapter=adapter,
+            base=base,
+            target=target,
+            name=target.name,
+            encoder=encoder,
+            knn_index=knn_index,
+            tokenizer=tokenizer,
+            sizes=ConversionSizes() if sizes is None else ConversionSizes.read(sizes),
+            dtype=DTYPES[dtype],
+        )
         write_folder(plan, lambda step: bar.update(task, description=step.stage, completed=step.done, total=step.total))
-    typer.echo(f"serve it with: bindchat serve --model {target}")
+    if as_json:
+        typer.echo(json.dumps({"model": target.name, "family": family, "folder": str(target)}, indent=2))
+    else:
+        typer.echo(f"serve it with: bindchat serve --model {target}")
 
 
 def _announce_address(settings: Settings, address: str, log_path: Path) -> None:

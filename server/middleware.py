@@ -21,7 +21,7 @@ from server.trace import RequestTrace
 REQUEST_ID_HEADER = "x-request-id"
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-PROTECTED_PREFIX = "/v1/"
+PROTECTED_PREFIXES = ("/v1/", "/tokenize", "/detokenize")
 
 
 class TraceMiddleware:
@@ -80,14 +80,14 @@ class TraceMiddleware:
 
 
 class ApiKeyMiddleware:
-    """Ask for a bearer key below `/v1/`; health, readiness and metrics stay open for the operator's probes."""
+    """Ask for a bearer key wherever the model works; health and metrics stay open for the operator's probes."""
 
     def __init__(self, app: ASGIApp, *, api_keys: Sequence[SecretStr]) -> None:
         self._app = app
         self._keys = [key.get_secret_value().encode() for key in api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        needs_key = self._keys and scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIX)
+        needs_key = self._keys and scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIXES)
         if needs_key and not self._knows(Headers(scope=scope).get("authorization", "")):
             scope["state"]["trace"].error_code = Unauthorized.code
             refusal = Unauthorized("the API key is missing or wrong; send Authorization: Bearer KEY")

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=64, ge=0)  # sequences that may wait for a slot
     max_context: int | None = Field(default=None, ge=16)  # tokens per sequence; none: as long as the model allows
     num_threads: int | None = Field(default=None, ge=1)  # of the decoder; none: as torch decides
+    hub_endpoint: str | None = None  # a mirror for `bindchat pull`; none: HF_ENDPOINT, else the Hugging Face hub
     default_max_tokens: int = Field(default=512, ge=1)  # when a request names no limit
     default_temperature: float = Field(default=0.2, ge=0, le=2)  # small models wander at 1.0
     default_top_p: float = Field(default=0.9, gt=0, le=1)

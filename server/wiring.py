@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import IndexMismatch
 from server.context import ModelFacts, Service
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from engine.encoding.service import Refine
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
     from models.bundle import ModelBundle
@@ -22,27 +24,23 @@ def build_service(settings: Settings) -> Service:
     wrote. Raises `UnknownName` for a model or backend that is not in its table and `CheckpointError` for weights
     that cannot be loaded.
     """
-    from models.folder import load_folder
-    from models.registry import DTYPES, MODELS
+    from models.registry import DTYPES, load_model
 
-    folder = Path(settings.model)
-    if settings.model not in MODELS.names() and folder.is_dir():
-        return connect_service(settings, load_folder(folder, DTYPES[settings.dtype]))
-    return connect_service(settings, MODELS.load(settings.model)(DTYPES[settings.dtype]))
+    return connect_service(settings, load_model(settings.model, DTYPES[settings.dtype]))
 
 
 def damaged_files(settings: Settings) -> list[str]:
     """Return one sentence for each file of a converted model that is missing or changed; none for built-in models."""
     from models.folder import verify_folder
-    from models.registry import MODELS
+    from models.registry import is_folder
 
-    is_folder = settings.model not in MODELS.names() and Path(settings.model).is_dir()
-    return verify_folder(Path(settings.model)) if is_folder else []
+    return verify_folder(Path(settings.model)) if is_folder(settings.model) else []
 
 
 def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     """Connect everything that serves a loaded model."""
     from engine.backends import BACKENDS, DecodingConfig
+    from engine.encoding.fusion import fuse, only_medium
     from engine.encoding.runner import EncoderRunner, EncodingConfig
     from engine.encoding.service import EncodingService
     from engine.intake import MediaIntake
@@ -62,7 +60,10 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         bundle,
         BACKENDS.load(settings.backend)(bundle, decoding),
         EncodingService(
-            DecodeWorkers(limits), EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads))
+            DecodeWorkers(limits),
+            EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads)),
+            _refine(bundle),
+            blend=only_medium if bundle.takes_image_tokens else fuse,
         ),
         PipelineConfig(
             max_context=max_context,
@@ -76,6 +77,26 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         sources=bundle.sources,
     )
     return Service(pipeline, MediaIntake(limits, RemoteFetcher(_fetch_policy(settings))), facts)
+
+
+def _refine(bundle: ModelBundle) -> Refine | None:
+    """Return the hook of the model's own visual cache, None without one. Raises `IndexMismatch`."""
+    from cache_index.index import read_index
+    from cache_index.visual_cache import RefineSettings, VisualCache
+
+    if bundle.cache_index is None:
+        return None
+    index, options = read_index(bundle.cache_index), bundle.cache_options
+    if index.dimension != bundle.embedding_width:
+        raise IndexMismatch(
+            f"{bundle.cache_index} holds vectors of width {index.dimension}; the model's joint embedding has width "
+            f"{bundle.embedding_width}: build the index with this model's encoder, or take it out of the folder"
+        )
+    settings = RefineSettings(
+        top_k=options.top_k, inverse_temperature=options.inverse_temperature, weight=options.blend
+    )
+    cache = VisualCache(index, settings)
+    return lambda vector: cache.refine(vector[None])[0]
 
 
 def _media_limits(settings: Settings) -> MediaLimits:

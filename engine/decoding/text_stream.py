@@ -12,19 +12,24 @@ class TextStream:
     """Detokenise one reply.
 
     Bytes of an unfinished character and text that may still become a stop string are held back; `stopped` turns
-    True when a stop string is complete, and no text from it on ever leaves.
+    True when a stop string is complete, and no text from it on ever leaves. The space with which SentencePiece marks a
+    first word is dropped, as `decode` does for a whole reply, unless the reply `continues_text` of its prompt.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, continues_text: bool = False) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
+        self._at_marked_start = tokenizer.marks_first_word and not continues_text
         self.stopped = False
 
     def push(self, token_id: int) -> str:
         """Return the text that one more token makes safe to send, often a few characters, sometimes none."""
-        return self._release(self._utf8.decode(self._tokenizer.token_bytes(token_id)), final=False)
+        text = self._utf8.decode(self._tokenizer.token_bytes(token_id))
+        if text and self._at_marked_start:
+            text, self._at_marked_start = text.removeprefix(" "), False
+        return self._release(text, final=False)
 
     def flush(self) -> str:
         """Return what is still held at the end; bytes of an unfinished character become U+FFFD."""

@@ -86,6 +86,10 @@ class ImageBindLLMAdapter(nn.Module):
         self.prefix_query = nn.Parameter(torch.randn(num_layers, config.width) * 0.02)
         self.gates = nn.Parameter(torch.zeros(num_layers, num_heads))
 
+    @property
+    def embedding_width(self) -> int:
+        return self.config.embedding_width
+
     def adapted_layers(self, num_decoder_layers: int) -> tuple[int, ...]:
         """Return the indices of the last L decoder layers."""
         return last_layers(len(self.prefix_query), num_decoder_layers)
@@ -106,9 +110,9 @@ class ImageBindLLMAdapter(nn.Module):
         """
         if vector is None:
             return None
-        if vector.shape != (self.config.embedding_width,):
+        if vector.shape != (self.embedding_width,):
             raise InvalidRequest(
-                f"the embedding has shape {vector.shape}; this adapter takes ({self.config.embedding_width},): "
+                f"the embedding has shape {vector.shape}; this adapter takes ({self.embedding_width},): "
                 "use the encoder the adapter was trained with"
             )
         with torch.inference_mode():

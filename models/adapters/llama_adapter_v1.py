@@ -20,6 +20,7 @@ class StaticPromptAdapter(nn.Module):
     """The learned adapter tokens `(L, P, D)` of the last L layers, the same for every request; L may be 0."""
 
     takes_image_tokens = False
+    embedding_width = None
 
     def __init__(self, *, num_layers: int, num_tokens: int, width: int) -> None:
         super().__init__()

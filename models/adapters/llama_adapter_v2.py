@@ -61,6 +61,7 @@ class LlamaAdapterV2(nn.Module):
     """CLIP tokens `(B, T, E)` to adapter tokens `(B, L, P, D)`."""
 
     takes_image_tokens = True
+    embedding_width = None
 
     def __init__(self, config: VisualQueryConfig) -> None:
         super().__init__()

@@ -36,6 +36,11 @@ class ReleasedAdapter(Protocol):
     takes_image_tokens: bool
 
     @property
+    def embedding_width(self) -> int | None:
+        """The width of the joint embedding it takes; None for image tokens and for static prompts."""
+        ...
+
+    @property
     def num_tokens(self) -> int:
         """The largest number of adapter tokens of any layer, for `LlamaConfig.num_adapter_tokens`."""
         ...

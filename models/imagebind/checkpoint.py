@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from models.checkpoints import load_torch_file, tensors_of
 from models.imagebind.config import ImageBindConfig
 from models.imagebind.model import ImageBind
-from models.state import load_strictly, read_checkpoint
+from models.state import load_strictly, read_tensors
 
-FLOAT32_PARTS = ("point_trunk.", "modality_postprocessors.")
+POINT_KEYS = ("point_trunk.", "modality_heads.point.", "modality_postprocessors.point.")
 
 
 def load_imagebind(
-    path: Path,
-    dtype: torch.dtype = torch.float32,
-    config: ImageBindConfig | None = None,
-    point_trunk: Callable[[], nn.Module] | None = None,
+    path: Path, dtype: torch.dtype = torch.float32, config: ImageBindConfig | None = None
 ) -> ImageBind:
-    """Return a frozen ImageBind with the weights of `path`: `imagebind_huge`, or `imagebind_w3D` with a point trunk.
+    """Return a frozen ImageBind with the weights of `path`; the point keys of `imagebind_w3D` are passed over.
 
-    `config` defaults to the released size; `point_trunk` builds the module that fills `config.point_width`. Logit
-    scales and the point trunk stay float32, the latter because coordinates decide its groups. Raises
-    `CheckpointError` naming the file and the key at fault; code inside a file is refused and never run.
+    `config` defaults to the released size; logit scales stay float32. Raises `CheckpointError` naming the file and
+    the key at fault; code inside a file is refused and never run.
     """
-    tensors = tensors_of(path, read_checkpoint(path) if path.suffix == ".safetensors" else load_torch_file(path))
+    tensors = {key: value for key, value in read_tensors(path).items() if not key.startswith(POINT_KEYS)}
     with torch.device("meta"):
-        model = ImageBind(config or ImageBindConfig(), point_trunk() if point_trunk else None)
+        model = ImageBind(config or ImageBindConfig())
     for key, value in tensors.items():
-        if value.is_floating_point() and not key.startswith(FLOAT32_PARTS):
+        if value.is_floating_point() and not key.startswith("modality_postprocessors."):
             tensors[key] = value.to(dtype)
     return load_strictly(model, tensors, str(path)).eval().requires_grad_(False)
 

@@ -67,10 +67,7 @@ class TowerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageBindConfig:
-    """Every dimension of one ImageBind; the defaults are `imagebind_huge`.
-
-    `point_width` is the width of the features a point trunk hands to the seventh head, None without one.
-    """
+    """Every dimension of one ImageBind; the defaults are `imagebind_huge`."""
 
     embedding_width: int = 1024
     image_size: int = 224
@@ -92,7 +89,6 @@ class ImageBindConfig:
     depth: TowerSize = TowerSize(384, 12, 8)
     thermal: TowerSize = TowerSize(768, 12, 12)
     imu: TowerSize = TowerSize(512, 6, 8)
-    point_width: int | None = None
 
     def __post_init__(self) -> None:
         for name, spec in self.towers.items():

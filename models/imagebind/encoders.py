@@ -22,7 +22,7 @@ MAX_CLIPS_PER_PASS = 32  # bounds activations: one video is 15 clips
 FrontEnd = Callable[[DecodedMedia], Tensor]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageBindEncoder:
     """One modality of a loaded model.
 

@@ -1,4 +1,4 @@
-"""ImageBind: one joint space for six modalities and, when a point tower is passed in, point clouds.
+"""ImageBind: one joint space for six modalities.
 
 Per modality: stem -> trunk -> head -> unit norm and logit scale -> mean over clips. Module names are those of the
 released files, so they load as they are. B rows, S clips, L tokens, D width, H heads, E embedding.
@@ -231,9 +231,9 @@ class Postprocessor(nn.Module):
 
 
 class ImageBind(nn.Module):
-    """The towers of one config and, when given, a point trunk that maps `(B, N, 3)` to `(B, config.point_width)`."""
+    """The towers of one config."""
 
-    def __init__(self, config: ImageBindConfig, point_trunk: nn.Module | None = None) -> None:
+    def __init__(self, config: ImageBindConfig) -> None:
         super().__init__()
         self.config = config
         towers, width = config.towers, config.embedding_width
@@ -244,10 +244,6 @@ class ImageBind(nn.Module):
             self.modality_trunks[name] = Trunk(spec)
             self.modality_heads[name] = Head(spec.head, spec.size.width, width)
             self.modality_postprocessors[name] = Postprocessor(spec.logit_scale)
-        if point_trunk is not None and config.point_width is not None:
-            self.point_trunk = point_trunk
-            self.modality_heads["point"] = Head(("0", "2"), config.point_width, width)
-            self.modality_postprocessors["point"] = Postprocessor(1.0)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the embeddings `(B, E)` of each named modality."""
@@ -273,9 +269,7 @@ class ImageBind(nn.Module):
         return cast(Tensor, self.modality_postprocessors[name](rows)) if normalize else rows.float()
 
     def _pooled(self, name: str, x: Tensor) -> Tensor:
-        """Return the class token, the end-of-text token (the highest id) or the point feature `(B, D)`."""
-        if name == "point":
-            return self.point_trunk(x)  # type: ignore[no-any-return]
+        """Return the class token or the end-of-text token (the highest id), `(B, D)`."""
         stem = self.modality_preprocessors[name]
         mask = stem.mask if isinstance(stem, TokenEmbedding) else None
         tokens = self.modality_trunks[name](stem(x), mask)  # (B, L, D)

@@ -40,6 +40,7 @@ class ChatTokenizer(ABC):
         self._special_names = dict(special.names)
         self._template = None if template_source is None else ChatTemplate(template_source, special.names)
         texts = sorted(self.special_ids, key=len, reverse=True)
+        self.marks_first_word = False
         self._splitter = re.compile("(" + "|".join(map(re.escape, texts)) + ")") if texts else None
 
     def with_template(self, template_source: str) -> Self:
@@ -98,6 +99,7 @@ class BpeTokenizer(ChatTokenizer):
         self._ordinary = tokenizers.Tokenizer.from_str(backend.to_str())
         self._ordinary.encode_special_tokens = True
         self._byte_level = "ByteLevel" in repr(backend.decoder)
+        self.marks_first_word = any(part in repr(backend.decoder) for part in ("Strip(", "Metaspace("))
         self._added = {token_id: token.content for token_id, token in backend.get_added_tokens_decoder().items()}
 
     @property
@@ -131,10 +133,7 @@ class BpeTokenizer(ChatTokenizer):
 
 
 class SentencePieceTokenizer(ChatTokenizer):
-    """LLaMA 1 and 2: a SentencePiece model whose control tokens no text can spell.
-
-    The first token of an answer usually begins with a space that `decode` of a whole sequence drops.
-    """
+    """LLaMA 1 and 2: a SentencePiece model whose control tokens no text can spell."""
 
     def __init__(self, model: bytes, template_source: str | None = None, *, adds_bos: bool = True) -> None:
         self._model = cast(Any, SentencePieceProcessor)(model_proto=model)
@@ -148,6 +147,7 @@ class SentencePieceTokenizer(ChatTokenizer):
             names={name: self._model.id_to_piece(i) for name, i in names.items() if i >= 0},
         )
         super().__init__(special, template_source)
+        self.marks_first_word = True
         self._prefix = [bos] if adds_bos and bos >= 0 else []
 
     @property

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.errors import CheckpointError
-from core.types import DecodedMedia, Embedding, Modality
+from core.types import DecodedMedia, Embedding, FloatArray, Modality
 from models.mini.space import BlendedNames, blend_names
 
 IMAGE_SIZE = 260
@@ -82,6 +82,11 @@ class MiniImageEncoder:
         self.names = tuple(names)
         self._features = features
         self._head = head.eval().requires_grad_(False)
+
+    @property
+    def name_vectors(self) -> FloatArray:
+        """The unit embeddings `(K, 384)` of `names`."""
+        return self._head.name_vectors.numpy()
 
     def preprocess(self, media: DecodedMedia) -> Tensor:
         """Return one `(3, 260, 260)` float32 picture."""

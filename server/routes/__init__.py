@@ -12,5 +12,6 @@ ROUTERS: Registry[APIRouter] = Registry(
         "chat": "server.routes.chat:router",
         "models": "server.routes.models:router",
         "operations": "server.routes.operations:router",
+        "tokenize": "server.routes.tokenize:router",
     },
 )

@@ -15,7 +15,7 @@ TOP_FOLDERS = {*LAYERS, "docker", "docs", "requirements", "tests"}
 # Made by running things, named in .gitignore.
 LEFT_OVER_FOLDERS = {"runs", "logs", "build", "__pycache__", "bindchat.egg-info"}
 TEST_FOLDERS = {"unit", "contracts", "integration", "golden", "architecture", "gpu", "support", "__pycache__"}
-OPTIONAL_PACKAGES = {"vllm"}
+OPTIONAL_PACKAGES = {"vllm", "av"}  # imported where they are needed; the error says what to install
 
 
 def _project() -> dict[str, Any]:

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from benchmarks.parity_families.points import outputs, pointbert_config
-from models.imagebind.checkpoint import load_imagebind
 from models.imagebind.config import ImageBindConfig, TowerSize
 from models.pointbind.i2pmae import I2pMae, I2pMaeConfig
-from models.pointbind.pointbert import PointBert, PointBertConfig, PointTrunk
+from models.pointbind.pointbert import PointBert, PointBertConfig
+from models.released_encoders import EncoderFile, EncoderSizes
 
 GOLDEN = Path(__file__).parent
 
@@ -54,10 +54,9 @@ def test_full_size_i2pmae_has_exactly_the_keys_of_point_bind() -> None:
 
 
 @torch.inference_mode()
-def test_an_imagebind_with_a_point_trunk_loads_the_whole_w3d_layout_strictly() -> None:
+def test_a_w3d_file_loads_strictly_as_an_imagebind_and_its_point_encoder() -> None:
     folder = GOLDEN / "pointbert"
     points, state = load_file(folder / "inputs.safetensors")["points"], load_file(folder / "weights.safetensors")
-    point_config = pointbert_config(json.loads((folder / "config.json").read_text())["point_config"], state)
     tiny = TowerSize(8, 1, 2)
     config = ImageBindConfig(
         embedding_width=14,
@@ -69,8 +68,10 @@ def test_an_imagebind_with_a_point_trunk_loads_the_whole_w3d_layout_strictly() -
         vocab_size=50,
         context=9,
         **dict.fromkeys(("vision", "text", "audio", "depth", "thermal", "imu"), tiny),
-        point_width=point_config.projection_width,
     )
-    model = load_imagebind(folder / "weights.safetensors", config=config, point_trunk=lambda: PointTrunk(point_config))
+    sizes = pointbert_config(json.loads((folder / "config.json").read_text())["point_config"], state)
+    file = EncoderFile(folder / "weights.safetensors", EncoderSizes(imagebind=config, points=sizes))
+    _, encoder = file.imagebind(torch.float32)
+    assert encoder is not None
     expected = load_file(folder / "outputs.safetensors")["pointbert.start0.embedding"]
-    torch.testing.assert_close(model.embed("point", points), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(encoder(points), expected, atol=1e-4, rtol=0)

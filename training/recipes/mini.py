@@ -144,16 +144,14 @@ def batch_source(maker: SampleMaker, seed: int) -> Callable[[int], Batch]:
 def chat_answers(out: Path) -> list[tuple[str, list[int]]]:
     """Return plain questions with the base model's answers, made once and kept in `out`."""
     path = out / "chat.json"
+    known: dict[str, list[int]] = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
     questions = plain_questions()
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if [question for question, _ in stored] == questions:
-            return [(question, answer) for question, answer in stored]
-    decoder = load_gguf_llama(decoder_file(), torch.bfloat16)
-    answers = greedy_answers(decoder, load_gguf_tokenizer(decoder_file()), questions, max_tokens=MAX_CHAT_TOKENS)
-    pairs = list(zip(questions, answers, strict=True))
-    path.write_text(json.dumps(pairs), encoding="utf-8")
-    return pairs
+    if new := [question for question in questions if question not in known]:
+        decoder = load_gguf_llama(decoder_file(), torch.bfloat16)
+        answers = greedy_answers(decoder, load_gguf_tokenizer(decoder_file()), new, max_tokens=MAX_CHAT_TOKENS)
+        known |= dict(zip(new, answers, strict=True))
+        path.write_text(json.dumps(list(known.items())), encoding="utf-8")
+    return [(question, known[question]) for question in questions]
 
 
 def export(adapter: ImageBindLLMAdapter, encoder: dict[str, Tensor], names: list[str], folder: Path) -> None:

@@ -129,6 +129,10 @@ class Interviewer:
             (0.01, self._unseen),
         )
 
+    def naming(self, thing: Thing) -> Conversation:
+        """Return one question for the name, in one of many wordings."""
+        return self._ask(WHAT, say_what, thing)
+
     def conversation(self, thing: Thing) -> Conversation:
         """Return one conversation about `thing`, in one turn or two."""
         weights = [weight for weight, _ in self._first]

@@ -17,7 +17,9 @@ from training.recipes.mini_pictures import FeatureSimulator, Name
 from training.recipes.mini_questions import Conversation, Interviewer, Thing
 
 UNSURE_BELOW = 0.45  # confidence; above it 95 % of the validation photographs are named rightly
-SHARES = {"simulated": 0.36, "mixed": 0.20, "photograph": 0.15, "noun": 0.13, "chat": 0.16}
+NUM_NAMING_POOLS = 18  # first the names, asked for in plain words; then everything
+NAMING = {"simulated": 0.22, "mixed": 0.58, "photograph": 0.12, "noun": 0.0, "chat": 0.08}
+EVERYTHING = {"simulated": 0.30, "mixed": 0.30, "photograph": 0.16, "noun": 0.04, "chat": 0.20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +67,29 @@ class SampleMaker:
         rng = random.Random(f"{self._seed}-{number}")
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         interviewer = Interviewer(self._groups, [name.text for name in self._space.bank], rng)
-        sources = rng.choices(list(SHARES), list(SHARES.values()), k=num_samples)
-        simulated = self._simulate(max(1, sources.count("simulated") + sources.count("chat")), generator)
+        naming = number < NUM_NAMING_POOLS
+        shares = NAMING if naming else EVERYTHING
+        sources = rng.choices(list(shares), list(shares.values()), k=num_samples)
+        count = max(1, sources.count("simulated") + sources.count("chat"))
+        simulated = self._simulate(count, 6.5 if naming else 4.5, generator)
         samples = []
         for source in sources:
             if source == "chat":
                 samples.append(self._chat_sample(next(simulated)[0], rng))
                 continue
             vector, thing = next(simulated) if source == "simulated" else getattr(self, f"_{source}")(rng, generator)
-            samples.append(self._encode(vector, interviewer.conversation(thing)))
+            plain = naming and rng.random() < 0.8
+            conversation = interviewer.naming(thing) if plain else interviewer.conversation(thing)
+            samples.append(self._encode(vector, conversation))
         return samples
 
-    def _simulate(self, count: int, generator: torch.Generator) -> Any:
-        """Yield (vector, thing) of simulated photographs, a third of them of two things at once."""
+    def _simulate(self, count: int, least_push: float, generator: torch.Generator) -> Any:
+        """Yield (vector, thing) of simulated photographs, a fifth of them of two things at once."""
         space = self._space
         classes = torch.randint(1000, (2, count), generator=generator)
-        push = 3.0 + 7.0 * torch.rand(count, generator=generator)
+        push = least_push + 4.0 * torch.rand(count, generator=generator)
         features = space.simulator.draw(classes[0], push, generator)
-        second = torch.rand(count, generator=generator) * (torch.rand(count, generator=generator) < 0.33)
+        second = torch.rand(count, generator=generator) * (torch.rand(count, generator=generator) < 0.2)
         features = features + torch.relu(space.simulator.draw(classes[1], push * second, generator) - features) * 0.5
         with torch.no_grad():
             blended = space.head(features)
@@ -117,7 +124,7 @@ class SampleMaker:
         weights, others = [1.0], [name]
         if rng.random() < 0.6:
             num_others = rng.randint(1, 6)
-            share = rng.uniform(0.30, 0.95)
+            share = rng.uniform(0.40, 0.95)
             near = self._neighbours[name].tolist()
             others += [
                 rng.choice(near) if rng.random() < 0.8 else rng.randrange(len(space.bank)) for _ in range(num_others)

@@ -77,7 +77,7 @@ class BatchingBackend:
     def _submit(self, request: DecodeRequest) -> Channel:
         self._check(request)
         channel = Channel()
-        text = TextStream(self._tokenizer, request.sampling.stop)
+        text = TextStream(self._tokenizer, request.sampling.stop, continues_text=request.continues_text)
         sequence = TokenSequence(request, channel, text, self._tokenizer.eos_token_ids)
         self._loop.submit(sequence, max_live=self._config.max_slots + self._config.max_queue)
         return channel

@@ -9,6 +9,7 @@ import mmap
 import torch
 from torch import Tensor
 
+from core.errors import ConfigError
 from models.llama.config import LlamaConfig
 
 
@@ -42,10 +43,10 @@ class KVCache:
         for stored in (self.keys, self.values):
             stored[:, target, :num_tokens] = stored[:, source, :num_tokens]
 
-    def erase(self, slot: int) -> None:
-        """Forget values that are not finite; ordinary leftovers need no erasing, the mask hides them."""
-        self.keys[:, slot] = 0
-        self.values[:, slot] = 0
+    def erase(self, slot: int, num_tokens: int) -> None:
+        """Forget tokens that are not finite; ordinary leftovers need no erasing, the mask hides them."""
+        self.keys[:, slot, :num_tokens] = 0
+        self.values[:, slot, :num_tokens] = 0
 
 
 def _lazy_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -55,7 +56,13 @@ def _lazy_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """
     if like.device.type != "cpu":
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
-    pages = mmap.mmap(-1, math.prod(shape) * like.element_size())
+    num_bytes = math.prod(shape) * like.element_size()
+    try:
+        pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no room for keys of {num_bytes / 1e9:.1f} GB and as many values; lower max_slots or max_context"
+        ) from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without huge pages
             pages.madvise(mmap.MADV_NOHUGEPAGE)

@@ -83,4 +83,5 @@ class NativeRunner:
     def _erase(self, plan: StepPlan) -> None:
         """Keep values that are not finite from outliving the one row that made them."""
         if len(plan.rows) == 1:
-            self._cache.erase(plan.rows[0].sequence.slot)
+            (row,) = plan.rows
+            self._cache.erase(row.sequence.slot, row.start + row.length)

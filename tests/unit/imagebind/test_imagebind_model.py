@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
@@ -108,13 +106,6 @@ def test_a_shape_the_tower_does_not_take_is_refused(
 def test_an_unknown_tower_is_refused_by_name(tiny_imagebind: ImageBind) -> None:
     with pytest.raises(InvalidRequest, match="no smell tower; it has vision, text"):
         tiny_imagebind.embed("smell", torch.zeros(1, 3))
-
-
-def test_a_point_trunk_fills_the_seventh_head(tiny_config: ImageBindConfig) -> None:
-    trunk = nn.Sequential(nn.AdaptiveMaxPool2d((1, 3)), nn.Flatten())  # (B, N, 3) -> (B, 3)
-    model = ImageBind(replace(tiny_config, point_width=3), trunk)
-    rows = model.embed("point", torch.randn(2, 50, 3))
-    torch.testing.assert_close(rows.norm(dim=-1), torch.ones(2))
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

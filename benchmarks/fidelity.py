@@ -1,0 +1,123 @@
+"""Measure what the adapter of `mini` loses: the name the decoder says against the name nearest to its embedding.
+
+    python -m benchmarks.fidelity [SETS] [--limit N]
+
+SETS is a folder that `benchmarks.mini_sets` wrote; its photographs go through the encoder and the decoder in this
+process. Without it only the names run: each of the 1000 ImageNet names from its own text embedding. `said` counts
+answers to "What is this?" that contain a right name; `nearest` counts embeddings whose nearest name is right;
+`gate 0` is the control with the condition off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import track
+
+from benchmarks.naming import Answer, contains_name, judge, list_photos, percent, score
+from core.types import Condition, DecodedMedia, DecodeRequest, FloatArray, SamplingParams
+from engine.backends import BACKENDS, DecodingConfig
+from models.bundle import ModelBundle
+from models.mini.assets import VOCABULARY
+from models.mini.encoder import MiniImageEncoder
+from models.mini.loader import load_mini
+from training.recipes.mini_pictures import read_vocabulary
+
+QUESTION = "What is this?"
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One embedding, the names that are right for it, and the name nearest to it with the words for that one."""
+
+    label: str
+    right: tuple[str, ...]
+    vector: FloatArray
+    nearest: tuple[str, ...]
+
+
+def name_cases(encoder: MiniImageEncoder, vectors: FloatArray) -> list[Case]:
+    """Return the thousand ImageNet names, each with its own text embedding."""
+    names = encoder.names[:1000]
+    return [Case(name, (name,), vectors[i], (name,)) for i, name in enumerate(names)]
+
+
+def photo_cases(encoder: MiniImageEncoder, folder: Path, table: dict[str, list[str]], limit: int | None) -> list[Case]:
+    """Return the photographs of a tree with what the encoder makes of them."""
+    words = {name.text: name.synonyms for name in read_vocabulary(VOCABULARY)[0]}
+    photos = list_photos(folder, limit, seed=0)
+    cases = []
+    for start in track(range(0, len(photos), BATCH), description=f"encode {folder.name}"):
+        batch = photos[start : start + BATCH]
+        pixels = [np.asarray(Image.open(BytesIO(path.read_bytes())).convert("RGB")) for path in batch]
+        blended = encoder.blend([encoder.preprocess(DecodedMedia(container="webp", array=array)) for array in pixels])
+        for row, path in enumerate(batch):
+            name = encoder.names[int(blended.nearest[row, 0])]
+            right = (path.parent.name, *table.get(path.parent.name, ()))
+            cases.append(
+                Case(
+                    f"{path.parent.name}/{path.name}", right, blended.vectors[row].numpy(), (name, *words.get(name, ()))
+                )
+            )
+    return cases
+
+
+async def answers_of(bundle: ModelBundle, conditions: Sequence[Condition]) -> list[str]:
+    """Return the greedy answers to the question under each condition."""
+    tokenizer = bundle.conditioned_tokenizer or bundle.tokenizer
+    prompt = tuple(tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}]))
+    backend = BACKENDS.load("native")(bundle, DecodingConfig(max_slots=32, max_queue=len(conditions), max_context=128))
+    await backend.start()
+    sampling = SamplingParams(max_tokens=32, temperature=0.0)
+
+    async def answer(position: int, condition: Condition) -> str:
+        request = DecodeRequest(request_id=str(position), token_ids=prompt, sampling=sampling, condition=condition)
+        return "".join([event.text async for event in backend.generate(request)])
+
+    try:
+        return await asyncio.gather(*(answer(i, condition) for i, condition in enumerate(conditions)))
+    finally:
+        await backend.stop()
+
+
+def measure(bundle: ModelBundle, title: str, cases: Sequence[Case], gate: float) -> None:
+    """Decode every case and print one row of shares."""
+    conditions = [bundle.adapter.condition(case.vector) if gate else None for case in cases]
+    texts = asyncio.run(answers_of(bundle, conditions))
+    said: list[Answer] = [judge(c.label, c.right[0], text, c.right) for c, text in zip(cases, texts, strict=True)]
+    near = sum(any(contains_name(word, name) for word in c.nearest for name in c.right) for c in cases) / len(cases)
+    row = score(said)
+    shares = f"{percent(near)} {percent(row.accuracy)} {percent(row.hedge_share)} {percent(row.unhedged_accuracy)}"
+    print(f"{title:<22} {len(cases):>6}  {shares}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the decoder says against the name nearest to its embedding.")
+    parser.add_argument("sets", type=Path, nargs="?", help="a folder that benchmarks.mini_sets wrote")
+    parser.add_argument("--limit", type=int, help="photographs per tree")
+    arguments = parser.parse_args()
+    bundle = load_mini(torch.bfloat16)
+    encoder = next(iter(bundle.encoders.values()))
+    assert isinstance(encoder, MiniImageEncoder)
+    print(f"{'set':<22} {'cases':>6}  nearest   said hedged right unhedged")
+    names = name_cases(encoder, encoder.name_vectors)
+    measure(bundle, "1000 names", names, 1.0)
+    measure(bundle, "1000 names, gate 0", names[:200], 0.0)
+    if arguments.sets:
+        table = json.loads((arguments.sets / "synonyms.json").read_text(encoding="utf-8"))
+        for tree in ("test", "unseen"):
+            measure(bundle, tree, photo_cases(encoder, arguments.sets / tree, table, arguments.limit), 1.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Write the held-out photographs of `mini` as `class/file` trees for `benchmarks.naming`.
+
+    python -m benchmarks.mini_sets DATA --out DIR
+
+DATA holds `caltech101_112.zip`. `DIR/test` gets the test photographs of the classes trained on, `DIR/unseen` every
+photograph of the 21 classes left out, `DIR/validation` what the hedging threshold was chosen on, and
+`DIR/synonyms.json` the other names that count as right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from models.mini.assets import VOCABULARY
+from training.recipes.mini_pictures import Name, choose_unseen, read_vocabulary, split_of, spoken
+
+OTHER_NAMES = {
+    "Faces": ["face", "person"], "Faces_easy": ["face", "person"],
+    "Motorbikes": ["motorcycle", "moped", "motor scooter"],
+    "airplanes": ["plane", "airliner", "aircraft"], "car_side": ["car", "automobile"],
+    "cougar_body": ["cougar", "puma"],
+    "cougar_face": ["cougar", "puma"], "crocodile_head": ["crocodile"], "flamingo_head": ["flamingo"],
+    "water_lilly": ["water lily"], "rhino": ["rhinoceros"], "cup": ["mug"], "cellphone": ["cell phone", "mobile phone"],
+    "watch": ["stopwatch", "digital watch", "wristwatch"], "garfield": ["Garfield"], "sea_horse": ["seahorse"],
+    "soccer_ball": ["football"], "wild_cat": ["wildcat"], "stop_sign": ["street sign"], "panda": ["giant panda"],
+}  # fmt: skip
+
+
+def synonyms_of(class_name: str, imagenet: Iterable[Name]) -> list[str]:
+    """Return the spoken name, the listed others, and the words of the ImageNet class of the same name."""
+    names = [spoken(class_name), *OTHER_NAMES.get(class_name, ())]
+    for name in imagenet:
+        words = [word.lower() for word in (name.text, *name.synonyms)]
+        if spoken(class_name).lower() in words:
+            names += [name.text, *name.synonyms]
+    return list(dict.fromkeys(names))
+
+
+def write_sets(data: Path, out: Path, seed: int) -> dict[str, int]:
+    """Write the trees and return how many photographs each has."""
+    imagenet, _ = read_vocabulary(VOCABULARY)
+    counts = {"test": 0, "validation": 0, "unseen": 0}
+    with zipfile.ZipFile(data / "caltech101_112.zip") as stored:
+        files = sorted(name for name in stored.namelist() if name.endswith(".webp"))
+        classes = sorted({Path(name).parent.name for name in files}, key=str.lower)
+        unseen = choose_unseen(classes, imagenet, seed)
+        for name in files:
+            class_name = Path(name).parent.name
+            split = split_of(int(re.findall(r"\d+", Path(name).stem)[-1]))
+            tree = "unseen" if class_name in unseen else split
+            if tree in counts:
+                target = out / tree / class_name / Path(name).name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(stored.read(name))
+                counts[tree] += 1
+    table = {name: synonyms_of(name, imagenet) for name in classes}
+    (out / "synonyms.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the held-out photographs of mini as class/file trees.")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of the classes left out, as in training")
+    arguments = parser.parse_args()
+    for tree, count in write_sets(arguments.data, arguments.out, arguments.seed).items():
+        print(f"{tree:<12} {count:>5} photographs")
+
+
+if __name__ == "__main__":
+    main()

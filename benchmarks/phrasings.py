@@ -1,0 +1,157 @@
+"""Ask thirty differently worded questions about photographs whose class is known and count the right answers.
+
+    python -m benchmarks.phrasings SETS --url http://127.0.0.1:8000 [--photos 40]
+
+SETS is a folder that `benchmarks.mini_sets` wrote; the photographs come from its `test` tree. A naming answer is right
+when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class; a
+follow-up is a second turn after "What is this?" and the model's own answer to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import mimetypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.progress import Progress
+
+from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask, picture_message
+from benchmarks.naming import contains_name, list_photos, percent, words_of
+from models.mini.assets import VOCABULARY
+from training.recipes.mini_pictures import extra_names, read_vocabulary, spoken
+
+
+@dataclass(frozen=True, slots=True)
+class Phrasing:
+    """One question. `group` restricts it to photographs in (True) or decides its yes or no (yes_no)."""
+
+    text: str
+    group: str = ""
+    yes_no: bool = False
+    follow_up: bool = False
+
+
+PHRASINGS = (
+    Phrasing("What is this?"),
+    Phrasing("What do you see in this photo?"),
+    Phrasing("Can you identify the thing in the image?"),
+    Phrasing("Hey, what's in the picture?"),
+    Phrasing("Write a short caption."),
+    Phrasing("Please write a caption for my photo."),
+    Phrasing("Describe the picture in one sentence."),
+    Phrasing("Describe the image briefly, please."),
+    Phrasing("What does the photograph show?"),
+    Phrasing("Tell me what this is."),
+    Phrasing("In one word: what is it?"),
+    Phrasing("Name the object."),
+    Phrasing("what am i looking at"),
+    Phrasing("Which thing is shown here?"),
+    Phrasing("I found this picture. Do you know what it shows?"),
+    Phrasing("What would you call the thing in this image?"),
+    Phrasing("What animal is in the photo?", group="animal"),
+    Phrasing("Which animal do you see?", group="animal"),
+    Phrasing("What kind of animal is this?", group="animal"),
+    Phrasing("What kind of vehicle is this?", group="vehicle"),
+    Phrasing("Which musical instrument is shown?", group="musical instrument"),
+    Phrasing("Is this an animal? Answer yes or no.", group="animal", yes_no=True),
+    Phrasing("Is this a vehicle? Answer yes or no.", group="vehicle", yes_no=True),
+    Phrasing("Is there an animal in this picture?", group="animal", yes_no=True),
+    Phrasing("Does the image show a musical instrument? Yes or no?", group="musical instrument", yes_no=True),
+    Phrasing("Is it a piece of furniture?", group="piece of furniture", yes_no=True),
+    Phrasing("Is it an animal?", group="animal", yes_no=True, follow_up=True),
+    Phrasing("Could I ride in it? I mean: is it a vehicle?", group="vehicle", yes_no=True, follow_up=True),
+    Phrasing("So what is it called?", follow_up=True),
+    Phrasing("Please repeat what it is.", follow_up=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph with the names that are right for it and the groups it belongs to."""
+
+    path: Path
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def message(self, text: str) -> dict[str, Any]:
+        mime_type = mimetypes.guess_type(self.path.name)[0] or "image/webp"
+        return picture_message(text, self.path.read_bytes(), mime_type)
+
+
+def load_photos(sets: Path, count: int, seed: int) -> list[Photo]:
+    """Return photographs of the test tree with what is true of them."""
+    table = json.loads((sets / "synonyms.json").read_text(encoding="utf-8"))
+    classes = sorted(path.name for path in (sets / "test").iterdir())
+    groups = {name.text: name.groups for name in extra_names(classes, read_vocabulary(VOCABULARY)[0])}
+    photos = list_photos(sets / "test", count, seed)
+    return [Photo(p, (p.parent.name, *table[p.parent.name]), groups[spoken(p.parent.name)]) for p in photos]
+
+
+def is_right(phrasing: Phrasing, photo: Photo, answer: str) -> bool:
+    """Judge one answer."""
+    if phrasing.yes_no:
+        truth = "yes" if phrasing.group in photo.groups else "no"
+        return words_of(answer)[:1] == [truth]
+    return any(contains_name(answer, name) for name in photo.names)
+
+
+def applies(phrasing: Phrasing, photo: Photo) -> bool:
+    """Say whether a question makes sense for a photograph."""
+    return phrasing.yes_no or not phrasing.group or phrasing.group in photo.groups
+
+
+async def ask_phrasing(client: httpx.AsyncClient, model: str, phrasing: Phrasing, photo: Photo) -> str:
+    """Return the answer to one question about one photograph, after a first turn when it is a follow-up."""
+    settings = {"model": model, "temperature": 0, "max_completion_tokens": 48}
+    if not phrasing.follow_up:
+        return await ask(client, {**settings, "messages": [photo.message(phrasing.text)]})
+    first = photo.message("What is this?")
+    answer = await ask(client, {**settings, "messages": [first]})
+    turns = [first, {"role": "assistant", "content": answer}, {"role": "user", "content": phrasing.text}]
+    return await ask(client, {**settings, "messages": turns})
+
+
+async def run(arguments: argparse.Namespace, photos: Sequence[Photo]) -> Mapping[Phrasing, list[bool]]:
+    """Ask everything, a few at a time, and return the verdicts of each phrasing."""
+    pairs = [(phrasing, photo) for phrasing in PHRASINGS for photo in photos if applies(phrasing, photo)]
+    verdicts: dict[Phrasing, list[bool]] = {phrasing: [] for phrasing in PHRASINGS}
+    limiter = asyncio.Semaphore(arguments.concurrency)
+    with Progress() as progress:
+        bar = progress.add_task("questions", total=len(pairs))
+        async with httpx.AsyncClient(base_url=arguments.url, timeout=REQUEST_TIMEOUT_S) as client:
+
+            async def one(phrasing: Phrasing, photo: Photo) -> None:
+                async with limiter:
+                    answer = await ask_phrasing(client, arguments.model, phrasing, photo)
+                verdicts[phrasing].append(is_right(phrasing, photo, answer))
+                progress.advance(bar)
+
+            await asyncio.gather(*(one(phrasing, photo) for phrasing, photo in pairs))
+    return verdicts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Count right answers over thirty phrasings.")
+    parser.add_argument("sets", type=Path)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--photos", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--concurrency", type=int, default=8)
+    arguments = parser.parse_args()
+    verdicts = asyncio.run(run(arguments, load_photos(arguments.sets, arguments.photos, arguments.seed)))
+    for phrasing, right in verdicts.items():
+        turn = " (second turn)" if phrasing.follow_up else ""
+        print(f"{percent(sum(right) / max(len(right), 1))} of {len(right):>3}  {phrasing.text}{turn}")
+    everything = [verdict for right in verdicts.values() for verdict in right]
+    print(f"{percent(sum(everything) / len(everything))} of {len(everything):>3}  ALL")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The shipped model: text alone is the base model, a photo gets its name, the condition does it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from openai import OpenAI
+from PIL import Image
+
+from core.types import DecodedMedia, DecodeRequest, SamplingParams
+from engine.backends import BACKENDS, DecodingConfig
+from models.bundle import ModelBundle
+from models.llama.condition import ConditionView
+from models.llama.gguf import load_gguf_llama
+from models.llama.tokenizer_files import load_gguf_tokenizer
+from models.mini.assets import decoder_file
+from models.mini.encoder import MiniImageEncoder
+from models.mini.loader import load_mini
+from tests.support.live_server import LiveServer, live_server
+from training.recipes.mini_chat import greedy_answers
+
+SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
+QUESTIONS = ("What is the capital of France?", "What is this?", "Write a short poem about rain.", "2 + 2 =")
+
+
+@pytest.fixture(scope="module")
+def mini() -> ModelBundle:
+    return load_mini(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def encoder(mini: ModelBundle) -> MiniImageEncoder:
+    encoder = next(iter(mini.encoders.values()))
+    assert isinstance(encoder, MiniImageEncoder)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    with live_server(model="mini") as running:
+        yield running
+
+
+@pytest.mark.anyio
+async def test_text_alone_gives_the_tokens_of_the_base_model(mini: ModelBundle) -> None:
+    base = load_gguf_llama(decoder_file(), torch.float32)
+    expected = greedy_answers(base, load_gguf_tokenizer(decoder_file()), QUESTIONS, max_tokens=16)
+    backend = BACKENDS.load("native")(mini, DecodingConfig(max_slots=4, max_context=256))
+    await backend.start()
+    try:
+        for question, token_ids in zip(QUESTIONS, expected, strict=True):
+            prompt = tuple(mini.tokenizer.apply_chat_template([{"role": "user", "content": question}]))
+            sampling = SamplingParams(max_tokens=16, temperature=0.0)
+            request = DecodeRequest(request_id=question, token_ids=prompt, sampling=sampling)
+            assert [event.token_id async for event in backend.generate(request)] == token_ids
+    finally:
+        await backend.stop()
+
+
+def test_every_base_weight_is_as_the_package_ships_it(mini: ModelBundle) -> None:
+    shipped = load_gguf_llama(decoder_file(), torch.float32).state_dict()
+    served = load_mini(torch.float32).decoder.state_dict()
+    assert shipped.keys() == served.keys()
+    assert all(torch.equal(shipped[key], served[key]) for key in shipped)
+
+
+def test_with_closed_gates_the_condition_changes_nothing(encoder: MiniImageEncoder) -> None:
+    bundle = load_mini(torch.float32)
+    condition = bundle.adapter.condition(encoder.name_vectors[0])
+    assert condition is not None
+    prompts = torch.from_numpy(condition.prompts)[None]
+    token_ids = torch.tensor([bundle.tokenizer.encode("What is this?")])
+    rows = torch.zeros(1, 1, dtype=torch.long)
+    with torch.inference_mode():
+        plain = bundle.decoder.score(token_ids)
+        closed = bundle.decoder.project_condition(prompts, gates=torch.zeros_like(bundle.decoder.adapter_gates))
+        opened = bundle.decoder.project_condition(prompts)
+        assert torch.equal(bundle.decoder.score(token_ids, ConditionView(closed, rows)), plain)
+        assert not torch.allclose(bundle.decoder.score(token_ids, ConditionView(opened, rows)), plain, atol=0.1)
+
+
+def test_an_embedding_does_not_depend_on_its_batch(encoder: MiniImageEncoder) -> None:
+    pictures = [np.asarray(Image.open(SAMPLES / name).convert("RGB")) for name in ("cat.jpg", "coffee.jpg")]
+    rows = [encoder.preprocess(DecodedMedia(container="jpeg", array=picture)) for picture in pictures]
+    together, alone = encoder.encode(rows), [encoder.encode([row])[0] for row in rows]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.vector, other.vector, atol=1e-5)
+        assert np.linalg.norm(one.vector) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("file", "word"), [("cat.jpg", "cat"), ("coffee.jpg", "espresso"), ("soccer_ball.webp", "soccer")]
+)
+def test_a_sample_picture_is_named_through_multipart(server: LiveServer, file: str, word: str) -> None:
+    form = {"prompt": "What is this?", "temperature": "0"}
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        reply = client.post("/v1/chat/completions", data=form, files={"image": (SAMPLES / file).read_bytes()})
+    assert reply.status_code == 200
+    assert word in reply.json()["choices"][0]["message"]["content"].lower()
+
+
+def test_the_official_client_streams_a_description(server: LiveServer) -> None:
+    url = f"data:image/jpeg;base64,{base64.b64encode((SAMPLES / 'cat.jpg').read_bytes()).decode()}"
+    client = OpenAI(base_url=f"{server.url}/v1", api_key="unused")
+    stream = client.chat.completions.create(
+        model="mini",
+        temperature=0,
+        stream=True,
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Describe the picture in one sentence."},
+                    {"type": "image_url", "image_url": {"url": url}},
+                ],
+            }
+        ],
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert "cat" in text
+    assert text.endswith(".")
+
+
+def test_a_question_that_ignores_the_picture_is_still_answered(server: LiveServer) -> None:
+    form = {"prompt": "What is the capital of France?", "temperature": "0"}
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        reply = client.post("/v1/chat/completions", data=form, files={"image": (SAMPLES / "cat.jpg").read_bytes()})
+    assert "Paris" in reply.json()["choices"][0]["message"]["content"]
