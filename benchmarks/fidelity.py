@@ -2,7 +2,7 @@
 
     python -m benchmarks.fidelity [SETS] [--limit N]
 
-SETS is a folder that `benchmarks.mini_sets` wrote; its photographs go through the encoder and the decoder in this
+SETS is a folder that `training.recipes.mini_sets` wrote; its photographs go through the encoder and the decoder in this
 process. Without it only the names run: each of the 1000 ImageNet names from its own text embedding. `said` counts
 answers to "What is this?" that contain a right name; `nearest` counts embeddings whose nearest name is right;
 `gate 0` is the control with the condition off.
@@ -30,7 +30,6 @@ from models.bundle import ModelBundle
 from models.mini.assets import VOCABULARY
 from models.mini.encoder import MiniImageEncoder
 from models.mini.loader import load_mini
-from training.recipes.mini_pictures import read_vocabulary
 
 QUESTION = "What is this?"
 BATCH = 16
@@ -54,7 +53,8 @@ def name_cases(encoder: MiniImageEncoder, vectors: FloatArray) -> list[Case]:
 
 def photo_cases(encoder: MiniImageEncoder, folder: Path, table: dict[str, list[str]], limit: int | None) -> list[Case]:
     """Return the photographs of a tree with what the encoder makes of them."""
-    words = {name.text: name.synonyms for name in read_vocabulary(VOCABULARY)[0]}
+    stored = json.loads(VOCABULARY.read_text(encoding="utf-8"))
+    words = {name["name"]: name["synonyms"] for name in stored["imagenet"]}
     photos = list_photos(folder, limit, seed=0)
     cases = []
     for start in track(range(0, len(photos), BATCH), description=f"encode {folder.name}"):
@@ -103,7 +103,7 @@ def measure(bundle: ModelBundle, title: str, cases: Sequence[Case], gate: float)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the decoder says against the name nearest to its embedding.")
-    parser.add_argument("sets", type=Path, nargs="?", help="a folder that benchmarks.mini_sets wrote")
+    parser.add_argument("sets", type=Path, nargs="?", help="a folder that training.recipes.mini_sets wrote")
     parser.add_argument("--limit", type=int, help="photographs per tree")
     arguments = parser.parse_args()
     bundle = load_mini(torch.bfloat16)

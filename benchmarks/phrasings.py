@@ -2,8 +2,8 @@
 
     python -m benchmarks.phrasings SETS --url http://127.0.0.1:8000 [--photos 40]
 
-SETS is a folder that `benchmarks.mini_sets` wrote; the photographs come from its `test` tree. A naming answer is right
-when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class; a
+SETS is a folder that `training.recipes.mini_sets` wrote; the photographs come from its `test` tree. A naming answer is
+right when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class; a
 follow-up is a second turn after "What is this?" and the model's own answer to it.
 """
 
@@ -23,8 +23,6 @@ from rich.progress import Progress
 
 from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask, picture_message
 from benchmarks.naming import contains_name, list_photos, percent, words_of
-from models.mini.assets import VOCABULARY
-from training.recipes.mini_pictures import extra_names, read_vocabulary, spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +85,9 @@ class Photo:
 def load_photos(sets: Path, count: int, seed: int) -> list[Photo]:
     """Return photographs of the test tree with what is true of them."""
     table = json.loads((sets / "synonyms.json").read_text(encoding="utf-8"))
-    classes = sorted(path.name for path in (sets / "test").iterdir())
-    groups = {name.text: name.groups for name in extra_names(classes, read_vocabulary(VOCABULARY)[0])}
+    groups = json.loads((sets / "groups.json").read_text(encoding="utf-8"))
     photos = list_photos(sets / "test", count, seed)
-    return [Photo(p, (p.parent.name, *table[p.parent.name]), groups[spoken(p.parent.name)]) for p in photos]
+    return [Photo(p, (p.parent.name, *table[p.parent.name]), tuple(groups[p.parent.name])) for p in photos]
 
 
 def is_right(phrasing: Phrasing, photo: Photo, answer: str) -> bool:

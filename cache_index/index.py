@@ -1,26 +1,116 @@
-"""FAISS behind the `VectorIndex` seam; the only module that imports it."""
+"""FAISS behind the `VectorIndex` seam; the only module that imports it. N stored rows, E embedding width."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import ConfigError, IndexMismatch
+from core.errors import ConfigError, IndexMismatch, InvalidRequest
 from core.types import FloatArray
+
+IdArray = npt.NDArray[np.int64]
+IndexKind = Literal["flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq"]
+KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
+
+_FLAT_ROWS = 20_000  # exact search of so few rows takes a few milliseconds; nothing beats it
+_HNSW_ROWS = 200_000  # above it the graph takes longer to build than a coarse quantizer, for little speed
+_HNSW_LINKS = 32
+_TRAINING_ROWS_PER_LIST = 40  # k-means in FAISS asks for at least 39
+_LISTS_PER_PROBE = 128
+_REFINE_FACTOR = 8  # candidates re-scored per neighbour asked for
+_WRITE_BYTES = 1 << 20
+
+
+def footprint_bytes(kind: IndexKind, count: int, dimension: int) -> int:
+    """Return about how many bytes of memory an index of N rows takes, overhead of ids and links included."""
+    row_bytes = {
+        "flat": 4 * dimension,
+        "hnsw": 4 * dimension + 8 * _HNSW_LINKS + 16,
+        "ivf_flat": 4 * dimension + 16,
+        "ivf_sq8": dimension + 16,
+        "ivf_pq": _num_subquantizers(dimension) + 16,  # its refining copy is left on disk, memory-mapped
+    }
+    centroids = 4 * dimension * num_lists(count) if kind.startswith("ivf") else 0
+    return count * row_bytes[kind] + centroids
+
+
+def choose_kind(count: int, dimension: int, memory_budget_bytes: int) -> IndexKind:
+    """Choose the index type from the number of rows and the memory it may take.
+
+    Up to 20,000 rows: flat (exact). Up to 200,000: HNSW. Above: IVF-Flat. What does not fit the budget falls through
+    to IVF-Flat, then IVF-SQ8 (a quarter of the memory), then IVF-PQ (about 1/30), re-scored from an 8-bit copy.
+    """
+    preferred: list[IndexKind] = ["ivf_flat", "ivf_sq8"]
+    if count <= _HNSW_ROWS:
+        preferred.insert(0, "flat" if count <= _FLAT_ROWS else "hnsw")
+    fitting = (kind for kind in preferred if footprint_bytes(kind, count, dimension) <= memory_budget_bytes)
+    return next(fitting, "ivf_pq")
+
+
+def num_lists(count: int) -> int:
+    """Return the number of inverted lists: the power of two nearest 2 sqrt(N), fewer when k-means would starve."""
+    wanted = 2 ** round(math.log2(2 * math.sqrt(max(count, 1))))
+    return int(max(1, min(wanted, count // _TRAINING_ROWS_PER_LIST)))
+
+
+def num_training_rows(kind: IndexKind, count: int) -> int:
+    """Return how many rows, drawn at random, training looks at; 0 when the type needs none."""
+    if not kind.startswith("ivf"):
+        return 0
+    return min(count, max(_TRAINING_ROWS_PER_LIST * num_lists(count), 16_384))
+
+
+def train_index(kind: IndexKind, count: int, dimension: int, sample: FloatArray) -> FaissIndex:
+    """Return an empty index of a type for N rows, trained on a sample `(S, E)` where the type needs it."""
+    lists, parts = num_lists(count), _num_subquantizers(dimension)
+    factory = {
+        "flat": "Flat",
+        "hnsw": f"HNSW{_HNSW_LINKS},Flat",
+        "ivf_flat": f"IVF{lists},Flat",
+        "ivf_sq8": f"IVF{lists},SQ8",
+        "ivf_pq": f"IVF{lists},PQ{parts}x{8 if len(sample) >= 9984 else 4}np,Refine(SQ8)",
+    }[kind]
+    index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    if kind == "hnsw":
+        index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
+    if kind == "ivf_pq":
+        index.k_factor = _REFINE_FACTOR
+    if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
+        inverted_file.nprobe = min(lists, max(8, lists // _LISTS_PER_PROBE))
+        index.train(np.ascontiguousarray(sample, dtype=np.float32))
+    return FaissIndex(index)
+
+
+def _num_subquantizers(dimension: int) -> int:
+    """Return the largest divisor of E that leaves at least 8 values to each product-quantizer code."""
+    return next(parts for parts in range(max(1, dimension // 8), 0, -1) if dimension % parts == 0)
+
+
+def set_num_threads(count: int) -> None:
+    """Set the threads of every FAISS search and build of this operating-system process."""
+    faiss.omp_set_num_threads(count)
 
 
 class FaissIndex:
     """Any FAISS inner-product index that can give its vectors back."""
 
     def __init__(self, index: Any) -> None:
+        self._outer_ids: IdArray | None = None
+        if isinstance(index, faiss.IndexIDMap):  # the plain kind cannot give vectors back by its own ids
+            self._outer_ids = faiss.vector_to_array(index.id_map).astype(np.int64)
+            self._order = np.argsort(self._outer_ids, kind="stable")
+            self._owner, index = index, faiss.downcast_index(index.index)
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise IndexMismatch("the index ranks by distance; the cache needs one built for inner product")
         if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
-            inverted_file.make_direct_map()  # without it an inverted file cannot give a vector back by its id
+            # Without it an inverted file cannot give a vector back by its id, nor skip removed rows cheaply.
+            inverted_file.make_direct_map()
         self._index = index
 
     @property
@@ -30,31 +120,90 @@ class FaissIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    def set_num_probes(self, count: int) -> None:
+        """Set how many inverted lists a search visits; no effect on types without lists."""
+        if (inverted_file := faiss.try_extract_index_ivf(self._index)) is not None:
+            inverted_file.nprobe = min(count, inverted_file.nlist)
+
+    def add(self, rows: FloatArray) -> None:
+        """Append rows `(n, E)`; their ids go on from the last one."""
+        self._index.add(np.ascontiguousarray(rows, dtype=np.float32))
+
+    def search(self, queries: FloatArray, k: int, *, removed: IdArray | None = None) -> tuple[FloatArray, IdArray]:
         """Return `(B, k)` inner products in falling order and ids; k is clamped to the size of the index.
 
-        Raises `IndexMismatch` when the queries `(B, E)` are not of the index's dimension.
+        Rows in `removed` are never found. An approximate type may find fewer than k: the rest have id -1. Raises
+        `IndexMismatch` when the queries `(B, E)` are not of the index's dimension, `InvalidRequest` when not finite.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise IndexMismatch(f"queries have shape {queries.shape}; the index takes (rows, {self.dimension})")
-        k = min(k, len(self))
-        if k == 0:
+        if not np.isfinite(queries).all():
+            raise InvalidRequest("the query holds values that are not finite; embed the input again")
+        num_removed = 0 if removed is None else len(removed)
+        k = min(k, len(self) - num_removed)
+        if k <= 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores, ids = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        parameters = None
+        if removed is not None and num_removed:
+            hidden = faiss.IDSelectorBatch(self._positions(removed))
+            parameters = _search_parameters(self._index, faiss.IDSelectorNot(hidden))
+            parameters.hidden = hidden  # FAISS keeps a bare pointer to it
+        scores, ids = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k, params=parameters)
+        if self._outer_ids is not None:
+            ids = np.where(ids < 0, ids, self._outer_ids[ids])
         return scores, ids
 
-    def vectors(self, ids: npt.NDArray[np.int64]) -> FloatArray:
-        """Return the stored vectors `(n, E)` of ids `(n,)`; compressed indexes give their approximations."""
-        found: FloatArray = self._index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64))
+    def vectors(self, ids: IdArray) -> FloatArray:
+        """Return the stored vectors `(n, E)` of ids `(n,)`; compressed indexes give their approximations.
+
+        Raises `InvalidRequest` for an id that the index does not hold.
+        """
+        found: FloatArray = self._index.reconstruct_batch(self._positions(ids))
         return found
 
+    def write(self, write: Callable[[bytes], object]) -> None:
+        """Serialise into a callable that takes bytes. An error it raises is raised by `write` too, as FAISS's."""
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
 
-def read_index(path: Path) -> FaissIndex:
-    """Read a `knn.index` file of any FAISS type. Raises `ConfigError` naming the file when it is not one."""
+    def _positions(self, ids: IdArray) -> IdArray:
+        ids = np.ascontiguousarray(ids, dtype=np.int64)
+        positions = ids
+        if self._outer_ids is not None:
+            slots = np.searchsorted(self._outer_ids, ids, sorter=self._order)
+            positions = self._order[np.minimum(slots, len(self) - 1)]
+            known = self._outer_ids[positions] == ids
+        else:
+            known = (ids >= 0) & (ids < len(self))
+        if not known.all():
+            raise InvalidRequest(f"the index holds no row {ids[~known][0]}; it has {len(self)} rows", param="ids")
+        return positions
+
+
+def _search_parameters(index: Any, selector: Any) -> Any:
+    """Return FAISS search parameters that keep the index's own settings and skip what the selector hides."""
+    if isinstance(index, faiss.IndexPreTransform):
+        inner = _search_parameters(faiss.downcast_index(index.index), selector)
+        return faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, faiss.IndexRefine):
+        inner = _search_parameters(faiss.downcast_index(index.base_index), selector)
+        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
+    if isinstance(index, faiss.IndexIVFPQ):
+        return faiss.IVFPQSearchParameters(sel=selector, nprobe=index.nprobe)
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
+    return faiss.SearchParameters(sel=selector)
+
+
+def read_index(path: Path, *, memory_map: bool = False) -> FaissIndex:
+    """Read a `knn.index` file of any FAISS type; memory-mapped, its pages are read when a search touches them.
+
+    Raises `ConfigError` naming the file when it is not one.
+    """
     if not path.is_file():
         raise ConfigError(f"no index at {path}; build one or switch the cache off")
     try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
+        return FaissIndex(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0))
+    except (RuntimeError, MemoryError) as error:
         raise ConfigError(f"{path} is not a readable FAISS index: {error}") from error
-    return FaissIndex(index)

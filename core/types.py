@@ -37,6 +37,16 @@ class Modality(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediaSampling:
+    """Which stretch of a sound or film counts and how its frames are taken; None leaves it to the decoder."""
+
+    start_s: float | None = None
+    end_s: float | None = None
+    frames_per_s: float | None = None
+    num_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaBlob:
     """What the client sent, undecoded. A negative `weight` subtracts the medium from the blend."""
 
@@ -45,6 +55,7 @@ class MediaBlob:
     data: bytes = field(repr=False)
     sha256: str
     weight: float = 1.0
+    sampling: MediaSampling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +100,22 @@ Condition = AdapterPrompt | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What the whole reply must match: a JSON Schema or a regular expression; `param` names where it was asked for."""
+
+    kind: Literal["json_schema", "regex"]
+    source: str
+    param: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How tokens are drawn. Out-of-range values raise `InvalidRequest` when built.
 
-    `temperature` 0 is greedy; `top_k` 0 and `min_p` 0 and `top_p` 1 keep every token.
+    `temperature` 0 is greedy; `top_k` 0 and `min_p` 0 and `top_p` 1 keep every token. `num_logprobs` asks for the
+    log-probability of each token and of that many most likely ones. Frequency and presence penalties count what was
+    generated, the repetition penalty (CTRL, section 4.1) the prompt too. Before `min_tokens` no token may end the
+    reply; a stop string still does. `stop_token_ids` end it like the end token, without text.
     """
 
     max_tokens: int
@@ -103,6 +126,14 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    num_logprobs: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    stop_token_ids: frozenset[int] = frozenset()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         _require(self.max_tokens >= 1, "max_completion_tokens", f"must be at least 1, got {self.max_tokens}")
@@ -112,6 +143,18 @@ class SamplingParams:
         _require(0 <= self.min_p < 1, "min_p", f"must be in [0, 1), got {self.min_p}; use 0 to keep every token")
         _require(len(self.stop) <= 4, "stop", f"takes at most 4 strings, got {len(self.stop)}")
         _require(all(self.stop), "stop", "must not hold an empty string")
+        _require(0 <= (self.num_logprobs or 0) <= 20, "top_logprobs", f"must be in [0, 20], got {self.num_logprobs}")
+        for name in ("frequency_penalty", "presence_penalty"):
+            _require(-2 <= getattr(self, name) <= 2, name, f"must be in [-2, 2], got {getattr(self, name)}; 0 is none")
+        repetition, minimum = self.repetition_penalty, self.min_tokens
+        _require(0 < repetition <= 10, "repetition_penalty", f"must be in (0, 10], got {repetition}; 1 is none")
+        _require(len(self.logit_bias) <= 1024, "logit_bias", f"takes at most 1024 tokens, got {len(self.logit_bias)}")
+        _require(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias", "values must be in [-100, 100]")
+        _require(0 <= minimum <= self.max_tokens, "min_tokens", f"must be in [0, {self.max_tokens}], got {minimum}")
+        if self.grammar is not None and (self.ignore_eos or self.min_tokens):
+            names = "cannot be combined with ignore_eos or min_tokens: it decides itself where the reply ends"
+            _require(False, self.grammar.param, names)
+        _require(len(self.stop_token_ids) <= 64, "stop_token_ids", f"takes 64 ids, got {len(self.stop_token_ids)}")
 
 
 def _require(condition: bool, param: str, sentence: str) -> None:
@@ -174,10 +217,21 @@ class TokenUsage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """A token by its text and raw bytes (None for a special token), and its natural log-probability."""
+
+    token_id: int
+    text: str
+    token_bytes: bytes | None
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEvent:
     """One step of one sequence. `text` is whole UTF-8 and may be empty while bytes or a stop string are pending.
 
-    The last event of a sequence carries `finish` and `usage`; nothing follows it.
+    The last event of a sequence carries `finish` and `usage`; nothing follows it. `drawn` and `most_likely` (in falling
+    order) are there when `num_logprobs` asked for them; a token that ends the reply has none.
     """
 
     token_id: int
@@ -185,6 +239,8 @@ class TokenEvent:
     logprob: float
     finish: FinishReason | None = None
     usage: TokenUsage | None = None
+    drawn: TokenLogprob | None = None
+    most_likely: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +284,11 @@ class Tokenizer(Protocol):
     """
 
     eos_token_ids: frozenset[int]
+    special_ids: dict[str, int]
     marks_first_word: bool
+
+    @property
+    def vocab_size(self) -> int: ...
 
     def encode(self, text: str) -> list[int]: ...
 

@@ -6,12 +6,13 @@ import base64
 import binascii
 import hashlib
 import math
+from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
 from core.errors import InvalidRequest, MediaDecodeError, MediaFetchError, MediaTooLarge, UnsupportedMedia
-from core.types import MediaBlob, Modality
+from core.types import MediaBlob, MediaSampling, Modality
 from media.fetch import FetchPolicy, RemoteFetcher
-from media.limits import MediaLimits
+from media.limits import DecodeOptions, MediaLimits
 from media.sniff import resolve
 
 MAX_WEIGHT = 1000.0
@@ -103,6 +104,35 @@ class MediaIntake:
         except (MediaFetchError, MediaTooLarge) as error:
             raise type(error)(error.message, param=param) from error
         return self.from_bytes(data, declared_type=None, expected=expected, weight=weight, param=param)
+
+    def from_text(self, text: str) -> MediaBlob:
+        """Return text as a medium of its own, for models that embed text."""
+        content = text.encode()
+        digest = hashlib.sha256(content).hexdigest()
+        return MediaBlob(modality=Modality.TEXT, container="text", data=content, sha256=digest)
+
+    def with_sampling(self, blob: MediaBlob, sampling: MediaSampling, *, param: str) -> MediaBlob:
+        """Return the blob cut and sampled as asked.
+
+        Raises `InvalidRequest` for values that make no stretch, or for a medium that has no length or no frames, and
+        `MediaTooLarge` for more frames than the budget.
+        """
+        takes_frames = blob.modality is Modality.VIDEO
+        if not takes_frames and blob.modality is not Modality.AUDIO:
+            raise InvalidRequest(f"{param}: start, end, fps and num_frames are for audio and video", param=param)
+        if not takes_frames and (sampling.frames_per_s is not None or sampling.num_frames is not None):
+            raise InvalidRequest(f"{param}: audio has no frames; remove fps and num_frames", param=param)
+        if sampling.frames_per_s is not None and sampling.num_frames is not None:
+            raise InvalidRequest(f"{param}: send fps or num_frames, not both", param=param)
+        if sampling.num_frames is not None and sampling.num_frames > self.limits.max_frames:
+            raise MediaTooLarge(
+                f"{param}: num_frames is {sampling.num_frames}; at most {self.limits.max_frames} are taken", param=param
+            )
+        try:
+            DecodeOptions().sampled(sampling)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{param}: {error.message}", param=param) from None
+        return replace(blob, sampling=sampling)
 
     def _check_encoded_length(self, num_bytes: int, param: str) -> None:
         if num_bytes > self.limits.max_bytes + 2:  # padding characters stand for up to two bytes that are not there

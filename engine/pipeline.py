@@ -18,10 +18,11 @@ from core.types import (
     DecoderBackend,
     DecodeRequest,
     FloatArray,
+    MediaBlob,
     Modality,
     TokenEvent,
 )
-from engine.encoding.service import EncodingService
+from engine.encoding.service import EncodingService, gather_or_cancel
 from engine.prompting import PromptBuilder, media_in_scope
 from engine.streams import merge
 from models.bundle import ModelBundle
@@ -37,10 +38,11 @@ class ChoiceEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """What `/v1/models` tells about a model."""
+    """What `/v1/models` tells about a model; `embedded_modalities` is empty without a joint space."""
 
     name: str
     input_modalities: tuple[Modality, ...]
+    embedded_modalities: tuple[Modality, ...]
     max_context: int
     created_s: int
 
@@ -133,6 +135,7 @@ class Pipeline:
             ModelDescription(
                 name=self._bundle.name,
                 input_modalities=modalities,
+                embedded_modalities=() if self._bundle.takes_image_tokens else tuple(self._bundle.encoders),
                 max_context=self._prompts.max_context,
                 created_s=self._config.created_s,
             ),
@@ -177,6 +180,14 @@ class Pipeline:
         if wrong is not None:
             raise InvalidRequest(f"{param} holds {wrong}; ids of this model are 0 to {vocab_size - 1}", param=param)
 
+    async def embed(self, inputs: Sequence[Sequence[MediaBlob]]) -> list[FloatArray]:
+        """Return the joint embedding `(E,)` of each input, the blend that would condition a chat with these media."""
+        if not self._is_ready:
+            raise NotReady("the server is starting or stopping; try again soon")
+        for media in inputs:
+            self._encoding.check(media)
+        return await gather_or_cancel([self._encoding.embed(media) for media in inputs])
+
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChoiceEvent]:
         """Yield the events of every choice as they come; each choice ends with one `finish` event.
 
@@ -201,8 +212,8 @@ class Pipeline:
             raise InvalidRequest(f"n must be in [1, {limit}], got {request.num_choices}", param="n")
         if request.num_replies > limit:
             raise InvalidRequest(
-                f"{len(request.raw_prompts)} prompts with n = {request.num_choices} make {request.num_replies} replies; "
-                f"at most {limit} are made at once",
+                f"{len(request.raw_prompts)} prompts with n = {request.num_choices} ask for {request.num_replies} "
+                f"replies; at most {limit} are made at once",
                 param="prompt",
             )
         if self._num_choices + request.num_replies > limit:
@@ -240,6 +251,7 @@ class Pipeline:
                 token_ids=token_ids,
                 sampling=replace(request.sampling, seed=None if seed is None else seed + choice),
                 condition=condition,
+                continues_text=bool(request.raw_prompts),
             )
             for place, token_ids in enumerate(prompts)
             for choice in range(request.num_choices)

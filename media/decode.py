@@ -173,7 +173,10 @@ class DecodeWorkers:
             )
         self._limits.check_bytes(len(blob.data))
         job = DecodeJob(
-            container=blob.container, modality=blob.modality, limits=self._limits, options=options or self._options
+            container=blob.container,
+            modality=blob.modality,
+            limits=self._limits,
+            options=(options or self._options).sampled(blob.sampling),
         )
         row = _Row(job, blob.data, asyncio.get_running_loop().create_future())
         try:

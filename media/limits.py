@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from core.errors import ConfigError, InvalidRequest, MediaTooLarge
+from core.types import MediaSampling
 
 MIB = 1024 * 1024
 
@@ -91,6 +92,11 @@ class DecodeOptions:
             raise InvalidRequest(f"fps must be in (0, 60], got {self.frames_per_s}", param="fps")
         if self.num_frames is not None and self.num_frames < 1:
             raise InvalidRequest(f"num_frames must be at least 1, got {self.num_frames}", param="num_frames")
+
+    def sampled(self, sampling: MediaSampling | None) -> DecodeOptions:
+        """Return these options with what a request asks for one medium. Raises `InvalidRequest`."""
+        asked = {} if sampling is None else {k: v for k, v in asdict(sampling).items() if v is not None}
+        return replace(self, **asked)
 
 
 REFERENCE_OPTIONS = DecodeOptions(alpha="drop", apply_orientation=False, min_side_px=0)

@@ -1,4 +1,4 @@
-"""Open weights files safely and compare keys strictly: safetensors folders and tensor-only torch files."""
+"""Read weights files without running code from them, compare keys strictly, and fill modules with them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import hashlib
 import json
 import pickle
 import zipfile
+from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.errors import CheckpointError
 
 _LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9"
 _MAX_NAMED = 6
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def _listed(what: str, keys: list[str]) -> str:
 def load_torch_file(path: Path) -> dict[str, Any]:
     """Return the top-level dictionary of a `.pth` file, memory-mapped, without running any code in it.
 
+    `argparse.Namespace`, which training scripts store beside the weights, is let through: it only holds values.
     Raises `CheckpointError` naming the file when it is missing, truncated, holds more than tensors, or is no
     dictionary.
     """
@@ -65,7 +68,8 @@ def load_torch_file(path: Path) -> dict[str, Any]:
             legacy = stream.read(len(_LEGACY_TORCH_MAGIC)) == _LEGACY_TORCH_MAGIC
         if not legacy and not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} is truncated or is no torch checkpoint; download it again")
-        loaded = torch.load(path, map_location="cpu", mmap=not legacy, weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):
+            loaded = torch.load(path, map_location="cpu", mmap=not legacy, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except pickle.UnpicklingError as error:
@@ -84,6 +88,40 @@ def tensors_of(path: Path, loaded: Mapping[str, Any]) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: {key} is {type(value).__name__}; a tensor is needed")
     return cast("dict[str, Tensor]", dict(loaded))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what a `.safetensors` or torch file holds, on the CPU. Raises `CheckpointError` naming the file."""
+    if path.suffix != ".safetensors":
+        return load_torch_file(path)
+    stored = _open_safetensors(path)
+    return {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return a file that holds tensors only, by name. Raises `CheckpointError` naming the file and any other entry."""
+    return tensors_of(path, read_checkpoint(path))
+
+
+def load_strictly(module: ModuleT, state: Mapping[str, Any], source: str) -> ModuleT:
+    """Fill `module` with `state` and return it. Raises `CheckpointError` that names every key or shape at fault.
+
+    A module on the meta device takes the tensors over instead of copying them.
+    """
+    own = module.state_dict()
+    faults = [f"missing {key}" for key in own if key not in state]
+    faults += [f"unexpected {key}" for key in state if key not in own]
+    for key in own.keys() & state.keys():
+        value = state[key]
+        if not isinstance(value, Tensor):
+            faults.append(f"{key} is a {type(value).__name__}, not a tensor")
+        elif value.shape != own[key].shape:
+            faults.append(f"{key} has shape {tuple(value.shape)}, the model takes {tuple(own[key].shape)}")
+    if faults:
+        more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise CheckpointError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults[:10])}{more}")
+    module.load_state_dict(dict(state), assign=any(value.is_meta for value in own.values()))
+    return module
 
 
 class SafetensorsFolder:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.types import DecodedMedia, Embedding, Modality
+from models.checkpoints import load_strictly
 from models.imagebind.checkpoint import weights_digest
 from models.imagebind.vision import image_tensor
-from models.state import load_strictly
 
 Activation = Callable[[Tensor], Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.errors import CheckpointError
-from models.state import read_tensors
+from models.checkpoints import read_tensors
 
 _PREFIXES = ("clip.visual.", "visual.")
 _HF_NAMES = (

@@ -26,7 +26,7 @@ from models.adapters.merge import Find, adapter_gates, merge_linear
 from models.adapters.options import AdapterOptions, ReleasedAdapter
 from models.adapters.tuned_keys import TunedParts, require_tuned_keys
 from models.bundle import CacheOptions
-from models.checkpoints import file_sha256, read_json, require_same_keys, tensors_of
+from models.checkpoints import file_sha256, read_checkpoint, read_json, require_same_keys, tensors_of
 from models.clip_files import clip_visual_state
 from models.conversion_journal import Journal, write_json, write_text
 from models.folder import (
@@ -45,11 +45,17 @@ from models.llama.gguf import GgufFile
 from models.llama.hf import HfSource, hf_config, read_hf_config
 from models.llama.meta import MetaFolder, hf_name, meta_name
 from models.llama.tokenizer_files import load_tokenizer
-from models.llama.weights import WeightSource, decoder_slots, half_split_rows, interleaved_rows, require_matching
+from models.llama.weights import (
+    WeightSource,
+    decoder_slots,
+    half_split_rows,
+    interleaved_rows,
+    require_matching,
+    rotary_heads,
+)
 from models.pull_receipt import pulled_licence
 from models.registry import ADAPTERS
 from models.released_encoders import CHECKS, EncoderFile, EncoderSizes
-from models.state import read_checkpoint
 
 _LINEARS = ("wq", "wk", "wv", "wo", "w1", "w2", "w3")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json")
@@ -139,8 +145,7 @@ class _Parts:
         if slot_key not in decoder_slots(self.base_config):
             return None
         weight = self.source.read(slot_key).float()
-        num_heads = {"q_proj": self.config.num_heads, "k_proj": self.config.num_kv_heads}
-        heads = num_heads.get(slot_key.split(".")[-2])
+        heads = rotary_heads(slot_key, self.config.num_heads, self.config.num_kv_heads)
         return weight if heads is None else interleaved_rows(weight, heads)
 
 
@@ -253,7 +258,8 @@ def _check_companions(plan: ConversionPlan, adapter: ReleasedAdapter) -> None:
     CHECKS[plan.family](EncoderFile(plan.encoder, plan.sizes.encoder), torch.float32)
     given, taken = plan.sizes.encoder.imagebind.embedding_width, adapter.embedding_width
     if taken not in (None, given):
-        raise CheckpointError(f"{plan.adapter}: image_bind_proj.weight takes {taken} values; {plan.encoder} gives {given}")
+        sentence = f"{plan.adapter}: image_bind_proj.weight takes {taken} values; {plan.encoder} gives {given}"
+        raise CheckpointError(sentence)
 
 
 def _writers(plan: ConversionPlan, parts: _Parts) -> Iterator[tuple[str, Callable[[Path], object]]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core.errors import CheckpointError
 from models.adapters.options import AdapterOptions
 from models.bundle import CacheOptions, ModelBundle
-from models.checkpoints import file_sha256, read_json, require_same_keys
+from models.checkpoints import file_sha256, read_checkpoint, read_json, require_same_keys
 from models.conversion_journal import MANIFEST_NAME, write_json
 from models.llama.hf import HfSource, read_hf_config
 from models.llama.model import Llama
@@ -26,7 +26,6 @@ from models.llama.tokenizer_files import load_tokenizer
 from models.llama.weights import load_llama
 from models.registry import ADAPTERS
 from models.released_encoders import LOADERS, EncoderFile, Encoders, EncoderSizes
-from models.state import read_checkpoint
 
 ADAPTER_NAME, TEMPLATE_NAME, INDEX_NAME = "adapter.safetensors", "chat_template.jinja", "knn.index"
 FORMAT_VERSION = 1

@@ -94,9 +94,7 @@ _V2_DIGESTS = {
     "CAPTION-7B": "5088aeb63a89746b90bcfd5cb819e1c7411b2771b267c6d131ce73e250a8abf0",
 }
 CATALOGUE: dict[str, Offer] = {
-    "imagebind-llm-7b": Offer(
-        files=(RemoteFile(name="7B.pth", repository="Cxxs/ImageBind-LLM"),), licence=_RESEARCH
-    ),
+    "imagebind-llm-7b": Offer(files=(RemoteFile(name="7B.pth", repository="Cxxs/ImageBind-LLM"),), licence=_RESEARCH),
     "llama-adapter-v2-7b": Offer(
         files=tuple(
             RemoteFile(name=f"{name}.pth", url=f"{_RELEASES}/{digest}_{name}.pth", sha256=digest)
@@ -106,9 +104,7 @@ CATALOGUE: dict[str, Offer] = {
     ),
     "imagebind-huge": Offer(
         files=(
-            RemoteFile(
-                name="imagebind_huge.pth", url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"
-            ),
+            RemoteFile(name="imagebind_huge.pth", url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"),
         ),
         licence=_IMAGEBIND,
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from core.types import Modality, ModalityEncoder
+from models.checkpoints import read_checkpoint
 from models.clip import ClipVisionEncoder, ClipVisualTower
 from models.clip_files import clip_visual_state
 from models.imagebind.checkpoint import POINT_KEYS, load_imagebind, weights_digest
@@ -18,7 +19,6 @@ from models.imagebind.model import ImageBind
 from models.imagebind.text import ClipTokenizer, read_merges
 from models.pointbind.encoder import PointEncoder, load_point_model
 from models.pointbind.pointbert import PointBert, PointBertConfig
-from models.state import read_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

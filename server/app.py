@@ -42,7 +42,7 @@ def create_app(
             with suppress(asyncio.CancelledError):
                 await loading
             if context.loaded is not None:
-                await context.loaded.pipeline.stop()
+                await context.loaded.stop()
             log.event("server_stopped")
 
     app = FastAPI(title="BindChat", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)

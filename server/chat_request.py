@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from core.errors import InvalidRequest, MediaTooLarge, PromptTooLong, UnknownName, UnsupportedMedia
-from core.types import ChatMessage, ChatRequest, MediaBlob, Modality, Role, SamplingParams
+from core.errors import InvalidRequest, MediaTooLarge, PromptTooLong, UnknownName
+from core.types import ChatMessage, ChatRequest, MediaBlob, Role, SamplingParams
 from server.forms import UploadedFile
+from server.media_reader import MediaReader, ReadFile
 from server.schemas.chat import ChatCompletionBody, Message
-from server.schemas.parts import FileSource, InlineSource, MediaPart, RemoteSource, TimedPart
+from server.schemas.parts import MediaPart
+from server.token_preferences import token_preferences
 
 if TYPE_CHECKING:
     from engine.intake import MediaIntake
@@ -35,10 +36,13 @@ class ChatLimits:
 class ChatRequestBuilder:
     """Check a body against the model and the limits, and take its media in."""
 
-    def __init__(self, pipeline: Pipeline, intake: MediaIntake, limits: ChatLimits) -> None:
+    def __init__(
+        self, pipeline: Pipeline, intake: MediaIntake, limits: ChatLimits, read_file: ReadFile | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._intake = intake
         self._limits = limits
+        self._read_file = read_file
 
     async def build(self, body: ChatCompletionBody, files: Sequence[UploadedFile], *, request_id: str) -> ChatRequest:
         """Return the request for the engine.
@@ -113,6 +117,7 @@ class ChatRequestBuilder:
             seed=body.seed,
             stop=tuple(body.stop or ()),
             ignore_eos=bool(body.ignore_eos),
+            **token_preferences(body),
         )
 
     def _max_tokens(self, body: ChatCompletionBody, model: ModelDescription) -> int:
@@ -144,76 +149,29 @@ class ChatRequestBuilder:
         last_user = max((i for i, message in enumerate(body.messages) if message.role == "user"), default=None)
         if files and last_user is None:
             raise InvalidRequest("files join the last user message, and there is none; add one", param="messages")
-        uploads = [await self._upload(file, model) for file in files]
+        reader = MediaReader(
+            self._intake, model=model.name, modalities=model.input_modalities, read_file=self._read_file
+        )
+        uploads = await reader.uploads(files)
         turns: list[ChatMessage] = []
         for index, message in enumerate(body.messages):
-            media = await self._media(message, f"messages[{index}]", model)
+            media = await _media(message, f"messages[{index}]", reader)
             if index == last_user:
                 media += uploads
             turns.append(ChatMessage(role=_engine_role(message), text=message.text, media=tuple(media)))
         return tuple(turns)
 
-    async def _media(self, message: Message, path: str, model: ModelDescription) -> list[MediaBlob]:
-        blobs = []
-        for index, part in enumerate(message.content):
-            if not isinstance(part, MediaPart):
-                continue
-            param = f"{path}.content[{index}]"
-            if message.role != "user":
-                raise InvalidRequest(f"{param}: media belong in user messages, not in {message.role}", param=param)
-            blobs.append(await self._blob(part, param, model))
-        return blobs
 
-    async def _blob(self, part: MediaPart, param: str, model: ModelDescription) -> MediaBlob:
-        if part.modality is not None:
-            _check_modality(part.modality, model, param)
-        if isinstance(part, TimedPart) and part.model_fields_set & {"fps", "num_frames", "start", "end"}:
-            raise InvalidRequest(f"{param}: fps, num_frames, start and end are not supported; remove them", param=param)
-        blob = await self._intake_source(part, param)
-        _check_modality(blob.modality, model, param)
-        return blob
-
-    async def _intake_source(self, part: MediaPart, param: str) -> MediaBlob:
-        source, expected, weight = part.source, part.modality, part.weight
-        text = {InlineSource: "data", FileSource: "file_data"}.get(type(source), "url")
-        content: str | None = getattr(source, text)
-        if content is None or getattr(source, "file_id", None) is not None:
-            raise InvalidRequest(f"{param} needs {text}; file_id is not supported, send the medium inline", param=param)
-        if content[:5].lower() == "data:":
-            return await asyncio.to_thread(
-                self._intake.from_data_uri, content, expected=expected, weight=weight, param=param
-            )
-        if isinstance(source, RemoteSource):
-            return await self._intake.from_url(content, expected=expected, weight=weight, param=param)
-        declared_type = source.format if isinstance(source, InlineSource) else None
-        return await asyncio.to_thread(
-            self._intake.from_base64,
-            content,
-            declared_type=declared_type,
-            expected=expected,
-            weight=weight,
-            param=param,
-        )
-
-    async def _upload(self, file: UploadedFile, model: ModelDescription) -> MediaBlob:
-        if file.expected is not None:
-            _check_modality(file.expected, model, file.field_name)
-        blob = await asyncio.to_thread(
-            self._intake.from_bytes,
-            file.content,
-            declared_type=file.declared_type,
-            expected=file.expected,
-            weight=1.0,
-            param=file.field_name,
-        )
-        _check_modality(blob.modality, model, file.field_name)
-        return blob
-
-
-def _check_modality(modality: Modality, model: ModelDescription, param: str) -> None:
-    if modality not in model.input_modalities:
-        readable = ", ".join(sorted({*(str(m) for m in model.input_modalities), "text"}))
-        raise UnsupportedMedia(f"model {model.name} does not read {modality}; it reads {readable}", param=param)
+async def _media(message: Message, path: str, reader: MediaReader) -> list[MediaBlob]:
+    blobs = []
+    for index, part in enumerate(message.content):
+        if not isinstance(part, MediaPart):
+            continue
+        param = f"{path}.content[{index}]"
+        if message.role != "user":
+            raise InvalidRequest(f"{param}: media belong in user messages, not in {message.role}", param=param)
+        blobs.append(await reader.part(part, param=param))
+    return blobs
 
 
 def _engine_role(message: Message) -> Role:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.errors import EngineFault, NotReady
-from core.types import ChatRequest, FinishReason, TokenUsage
+from core.types import ChatRequest, FinishReason, TokenEvent, TokenLogprob, TokenUsage
 
 if TYPE_CHECKING:
     from engine.pipeline import ChoiceEvent
@@ -19,6 +19,7 @@ class ChoiceReply:
     """One choice as far as it has come."""
 
     pieces: list[str] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish: FinishReason | None = None
     usage: TokenUsage | None = None
 
@@ -28,7 +29,9 @@ class Reply:
 
     def __init__(self, request: ChatRequest) -> None:
         self._head = {"id": request.request_id, "created": int(time.time()), "model": request.model}
-        self.choices = [ChoiceReply() for _ in range(request.num_choices)]
+        self._choices_per_prompt = request.num_choices
+        self._has_logprobs = request.sampling.num_logprobs is not None
+        self.choices = [ChoiceReply() for _ in range(request.num_replies)]
 
     def add(self, choice_event: ChoiceEvent) -> None:
         """Take one event in. Raises `NotReady` when the engine aborted the sequence."""
@@ -36,6 +39,7 @@ class Reply:
         if event.finish == "abort":
             raise NotReady("the reply was stopped by the server and is incomplete")
         choice.pieces.append(event.text)
+        choice.logprobs += logprob_entries(event)
         choice.finish = event.finish
         choice.usage = event.usage
 
@@ -45,10 +49,13 @@ class Reply:
             raise EngineFault(f"choices {unfinished} ended without a finish reason")
 
     def usage(self) -> dict[str, int]:
-        """Return token counts; the prompt is shared by all choices and counted once."""
-        counted = [choice.usage for choice in self.choices if choice.usage is not None]
-        prompt_tokens = max((usage.prompt_tokens for usage in counted), default=0)
-        completion_tokens = sum(usage.completion_tokens for usage in counted)
+        """Return token counts; a prompt is shared by its choices and counted once."""
+        prompt_tokens = completion_tokens = 0
+        for start in range(0, len(self.choices), self._choices_per_prompt):
+            of_one_prompt = self.choices[start : start + self._choices_per_prompt]
+            counted = [choice.usage for choice in of_one_prompt if choice.usage is not None]
+            prompt_tokens += max((usage.prompt_tokens for usage in counted), default=0)
+            completion_tokens += sum(usage.completion_tokens for usage in counted)
         return {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
@@ -61,18 +68,47 @@ class Reply:
             {
                 "index": index,
                 "message": {"role": "assistant", "content": "".join(choice.pieces), "refusal": None},
-                "logprobs": None,
+                "logprobs": {"content": choice.logprobs, "refusal": None} if self._has_logprobs else None,
                 "finish_reason": choice.finish,
             }
             for index, choice in enumerate(self.choices)
         ]
         return {**self._head, "object": "chat.completion", "choices": choices, "usage": self.usage()}
 
+    def first_chunk_choices(self) -> list[dict[str, Any]]:
+        """Return what a stream says before the first event, one chunk each."""
+        return [chunk_choice(index, {"role": "assistant", "content": ""}) for index in range(len(self.choices))]
+
+    def chunk_choices(self, choice_event: ChoiceEvent) -> list[dict[str, Any]]:
+        """Return what a stream says about one event, one chunk each."""
+        event, index = choice_event.event, choice_event.choice
+        entries = logprob_entries(event)
+        said = [chunk_choice(index, {"content": event.text}, entries=entries)] if event.text or entries else []
+        return said if event.finish is None else [*said, chunk_choice(index, {}, event.finish)]
+
     def chunk(self, choices: Sequence[dict[str, Any]], **extra: Any) -> dict[str, Any]:
         """Return one `chat.completion.chunk` object."""
         return {**self._head, "object": "chat.completion.chunk", "choices": list(choices), **extra}
 
 
-def chunk_choice(index: int, delta: dict[str, str], finish: FinishReason | None = None) -> dict[str, Any]:
-    """Return the part of a chunk that belongs to one choice."""
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+def chunk_choice(
+    index: int, delta: dict[str, str], finish: FinishReason | None = None, entries: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the part of a chunk that belongs to one choice; `entries` are the log-probabilities it brings."""
+    logprobs = {"content": list(entries), "refusal": None} if entries else None
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+
+
+def logprob_entries(event: TokenEvent) -> list[dict[str, Any]]:
+    """Return OpenAI's entry for the token of an event, none when log-probabilities were not asked for.
+
+    A token is an entry when it is drawn, before its text leaves: a stop string may still withhold it.
+    """
+    if event.drawn is None:
+        return []
+    return [{**_logprob_entry(event.drawn), "top_logprobs": [_logprob_entry(token) for token in event.most_likely]}]
+
+
+def _logprob_entry(token: TokenLogprob) -> dict[str, Any]:
+    token_bytes = None if token.token_bytes is None else list(token.token_bytes)
+    return {"token": token.text, "logprob": token.logprob, "bytes": token_bytes}

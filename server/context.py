@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -12,11 +13,13 @@ from core.errors import NotReady
 from core.telemetry import EventLog
 from server.chat_request import ChatLimits, ChatRequestBuilder
 from server.choice_stream import ChoiceStream
+from server.media_reader import ReadFile
 from server.metrics import ServerMetrics
 from server.settings import Settings
 from server.uploads import BodyLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
+    from engine.file_store import FileStore
     from engine.intake import MediaIntake
     from engine.pipeline import ChoiceEvent, Pipeline, PipelineHealth
 
@@ -37,6 +40,17 @@ class Service:
     pipeline: Pipeline
     intake: MediaIntake
     facts: ModelFacts = field(default_factory=ModelFacts)
+    files: FileStore | None = None
+
+    async def stop(self) -> None:
+        """End the live requests and close the files."""
+        await self.pipeline.stop()
+        if self.files is not None:
+            self.files.close()
+
+    def file_reader(self, owner: str) -> ReadFile | None:
+        """Return what reads the files of one API key, None when no files are kept."""
+        return None if self.files is None else partial(self.files.read, owner, max_bytes=self.intake.limits.max_bytes)
 
 
 @dataclass(slots=True)
@@ -89,8 +103,8 @@ class AppContext:
             timeout_s=self.settings.body_timeout_s,
         )
 
-    def request_builder(self, service: Service) -> ChatRequestBuilder:
-        """Return the builder of chat requests under this app's limits."""
+    def request_builder(self, service: Service, owner: str = "") -> ChatRequestBuilder:
+        """Return the builder of chat requests under this app's limits; `owner` is whose files it may read."""
         limits = ChatLimits(
             max_choices=self.settings.max_choices,
             max_messages=self.settings.max_messages,
@@ -99,7 +113,7 @@ class AppContext:
             default_temperature=self.settings.default_temperature,
             default_top_p=self.settings.default_top_p,
         )
-        return ChatRequestBuilder(service.pipeline, service.intake, limits)
+        return ChatRequestBuilder(service.pipeline, service.intake, limits, service.file_reader(owner))
 
 
 def context_of(request: Request) -> AppContext:

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from core.errors import InvalidRequest
-from core.types import Modality
+from core.types import MediaSampling, Modality
+from server.error_handlers import invalid_request_from
+from server.schemas.parts import SamplingFields
 from server.uploads import FILE_FIELDS, FormPart, decode_json
 
 STRING_FIELDS = frozenset(
-    {"prompt", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier", "tool_choice"}
+    {"prompt", "input", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier", "tool_choice"}
 )
 """Fields taken as they are; every other field is read as JSON, so `true`, `0.5` and `{"a": 1}` keep their types."""
+
+SAMPLING_FIELDS = tuple(SamplingFields.model_fields)
+"""What a form says about its one audio or video file."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """One file of a form; `expected` is None when the kind is decided from the bytes."""
+    """One file of a form; `expected` is None when the kind is decided from the bytes.
+
+    `sampling` is the form's own: it belongs to the one file that is audio or video.
+    """
 
     field_name: str
     content: bytes
     declared_type: str | None
     expected: Modality | None
+    sampling: MediaSampling | None = None
 
 
 def split_form(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[UploadedFile]]:
-    """Return the JSON body a form stands for, and its files in the order sent.
+    """Return the JSON body a chat's form stands for, and its files. Raises what `split_fields` raises."""
+    body, files = split_fields(parts)
+    return _with_prompt_as_messages(body), files
+
+
+def split_fields(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[UploadedFile]]:
+    """Return the scalar fields of a form with the types they have in JSON, and its files in the order sent.
 
     Raises `InvalidRequest` for a file under a scalar name, text under a file name, and a field sent twice.
     """
@@ -46,7 +63,7 @@ def split_form(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[Uploaded
             raise InvalidRequest(f"{part.name} is given twice; send it once", param=part.name)
         else:
             body[part.name] = _scalar(part)
-    return _with_prompt_as_messages(body), files
+    return body, _with_sampling(body, files)
 
 
 def _uploaded_file(part: FormPart) -> UploadedFile:
@@ -56,6 +73,18 @@ def _uploaded_file(part: FormPart) -> UploadedFile:
         )
     declared = None if part.content_type in (None, "application/octet-stream") else part.content_type
     return UploadedFile(part.name, bytes(part.content), declared, FILE_FIELDS[part.name])
+
+
+def _with_sampling(body: dict[str, Any], files: Sequence[UploadedFile]) -> list[UploadedFile]:
+    """Take the sampling out of the body and give it to the files."""
+    fields = {name: body.pop(name) for name in SAMPLING_FIELDS if name in body}
+    try:
+        sampling = SamplingFields.model_validate(fields).sampling
+    except ValidationError as error:
+        raise invalid_request_from(error) from None
+    if fields and not files:
+        raise InvalidRequest(f"{next(iter(fields))} needs an audio or video file in the form", param=next(iter(fields)))
+    return [replace(file, sampling=sampling) for file in files]
 
 
 def _with_prompt_as_messages(body: dict[str, Any]) -> dict[str, Any]:

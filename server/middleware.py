@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import uuid
@@ -88,17 +89,19 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         needs_key = self._keys and scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIXES)
-        if needs_key and not self._knows(Headers(scope=scope).get("authorization", "")):
-            scope["state"]["trace"].error_code = Unauthorized.code
-            refusal = Unauthorized("the API key is missing or wrong; send Authorization: Bearer KEY")
-            await error_response(refusal)(scope, receive, send)
-            return
+        if needs_key:
+            authorization = Headers(scope=scope).get("authorization", "")
+            if not self._knows(authorization):
+                scope["state"]["trace"].error_code = Unauthorized.code
+                refusal = Unauthorized("the API key is missing or wrong; send Authorization: Bearer KEY")
+                await error_response(refusal)(scope, receive, send)
+                return
+            scope["state"]["trace"].owner = hashlib.sha256(_offered_key(authorization)).hexdigest()
         await self._app(scope, receive, send)
 
     def _knows(self, authorization: str) -> bool:
-        scheme, _, offered = authorization.partition(" ")
-        matches = [hmac.compare_digest(offered.strip().encode(), key) for key in self._keys]
-        return scheme.lower() == "bearer" and any(matches)
+        matches = [hmac.compare_digest(_offered_key(authorization), key) for key in self._keys]
+        return authorization.partition(" ")[0].lower() == "bearer" and any(matches)
 
 
 class _AnswerWatch:
@@ -114,6 +117,10 @@ class _AnswerWatch:
             self.status = message["status"]
             MutableHeaders(scope=message)[REQUEST_ID_HEADER] = self._request_id
         await self._send(message)
+
+
+def _offered_key(authorization: str) -> bytes:
+    return authorization.partition(" ")[2].strip().encode()
 
 
 def _bad_request_id() -> InvalidRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from core.types import ChatRequest
 from server.choice_stream import ChoiceStream
@@ -14,8 +15,15 @@ from server.trace import RequestTrace
 class RunningReply:
     """A reply being generated; `aclose` must be awaited once, whatever happened."""
 
-    def __init__(self, context: AppContext, service: Service, trace: RequestTrace, request: ChatRequest) -> None:
-        self.reply = Reply(request)
+    def __init__(
+        self,
+        context: AppContext,
+        service: Service,
+        trace: RequestTrace,
+        request: ChatRequest,
+        shape: Callable[[ChatRequest], Reply] = Reply,
+    ) -> None:
+        self.reply = shape(request)
         self.trace = trace
         self.settings = context.settings
         self._metrics = context.metrics
@@ -23,7 +31,7 @@ class RunningReply:
             completion_id=request.request_id,
             model=request.model,
             stream=request.stream,
-            num_choices=request.num_choices,
+            num_choices=request.num_replies,
             num_media=sum(len(message.media) for message in request.messages),
         )
         self._opened_s = self._first_s = time.perf_counter()

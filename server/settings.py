@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     default_temperature: float = Field(default=0.2, ge=0, le=2)  # small models wander at 1.0
     default_top_p: float = Field(default=0.9, gt=0, le=1)
     max_choices: int = Field(default=8, ge=1)  # the largest n
+    max_inputs: int = Field(default=64, ge=1)  # inputs of one embeddings request
     max_messages: int = Field(default=512, ge=1)
     max_prompt_chars: int = Field(
         default=1_000_000, ge=1
@@ -49,6 +50,10 @@ class Settings(BaseSettings):
     max_media_bytes: int = Field(default=32 * MIB, ge=1)  # one medium
     max_body_bytes: int = Field(default=64 * MIB, ge=1)  # one request
     max_media_parts: int = Field(default=16, ge=1)  # media in one request
+    files_dir: Path | None = None  # where uploaded files are kept; none: /v1/files is off
+    max_upload_bytes: int = Field(default=512 * MIB, ge=1)  # one uploaded file
+    max_files_bytes: int = Field(default=4096 * MIB, ge=1)  # all files of one API key
+    max_files: int = Field(default=1000, ge=1)  # of one API key
     max_pixels: int = Field(default=64_000_000, ge=1)  # width * height of one picture
     allow_fetch: bool = False  # fetch https media from public addresses
     fetch_domains: Annotated[tuple[str, ...], NoDecode] = ()  # only from these hosts; none: from every public host

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from server.completions import chunk_choice
 from server.error_handlers import error_body, is_fault
 from server.running_reply import RunningReply
 
@@ -36,8 +37,21 @@ class ReplyResponse(EventSourceResponse):
             await self._running.aclose()
 
 
+async def reply_response(running: RunningReply, *, stream: bool, include_usage: bool) -> Response:
+    """Return the whole reply, or a stream once it has begun or kept silent for so long that it will say 200."""
+    if not stream:
+        async with aclosing(running):
+            return JSONResponse((await running.collect()).completion())
+    try:
+        await running.stream.wait_first(running.settings.first_event_wait_s)
+    except BaseException:
+        await running.aclose()
+        raise
+    return ReplyResponse(running, include_usage=include_usage)  # closes the reply when it has been sent
+
+
 async def reply_frames(running: RunningReply, *, include_usage: bool) -> AsyncIterator[ServerSentEvent]:
-    """Yield the role of every choice, text, one finish per choice, the usage when asked for, and `[DONE]`.
+    """Yield the opening of every choice, text, one finish per choice, the usage when asked for, and `[DONE]`.
 
     An error ends the stream with one error frame and no `[DONE]`.
     """
@@ -57,15 +71,12 @@ async def reply_frames(running: RunningReply, *, include_usage: bool) -> AsyncIt
 
 async def _chunks(running: RunningReply, usage_slot: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     reply = running.reply
-    for index in range(len(reply.choices)):
-        yield reply.chunk([chunk_choice(index, {"role": "assistant", "content": ""})], **usage_slot)
+    for choice in reply.first_chunk_choices():
+        yield reply.chunk([choice], **usage_slot)
     while (choice_event := await running.stream.next_event()) is not None:
         reply.add(choice_event)
-        event, index = choice_event.event, choice_event.choice
-        if event.text:
-            yield reply.chunk([chunk_choice(index, {"content": event.text})], **usage_slot)
-        if event.finish is not None:
-            yield reply.chunk([chunk_choice(index, {}, event.finish)], **usage_slot)
+        for choice in reply.chunk_choices(choice_event):
+            yield reply.chunk([choice], **usage_slot)
     reply.check_complete()
 
 

@@ -19,6 +19,7 @@ class RequestTrace:
     log: EventLog
     started_s: float = field(default_factory=time.perf_counter)
     timer: StageTimer = field(default_factory=StageTimer)
+    owner: str = ""  # a digest of the API key, none without keys
     error_code: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)  # model, tokens, number of media and so on
 

@@ -1,4 +1,4 @@
-"""Read request bodies with limits, in memory only: no file is ever written, so none can outlive its request."""
+"""Read request bodies with limits, in memory: nothing is written to a disk unless the endpoint is there to keep it."""
 
 from __future__ import annotations
 
@@ -93,18 +93,20 @@ def decode_json(text: bytes | str, *, param: str | None = None) -> Any:
         raise InvalidRequest(f"{what} is not valid JSON: {error}", param=param, code="malformed_json") from None
 
 
-async def read_multipart(request: Request, limits: BodyLimits) -> list[FormPart]:
-    """Read a multipart body into memory, checking every limit while the bytes arrive."""
+async def read_multipart(
+    request: Request, limits: BodyLimits, collector: PartCollector | None = None
+) -> list[FormPart]:
+    """Read a multipart body, by default into memory, checking every limit while the bytes arrive."""
     _, options = parse_options_header(request.headers["content-type"])
     boundary = options.get(b"boundary")
     if not boundary:
         raise InvalidRequest("multipart/form-data needs a boundary in its content type", code="malformed_multipart")
-    collector = _PartCollector(limits)
+    collector = collector or PartCollector(limits)
     try:
         parser = MultipartParser(boundary, collector.callbacks())
         async with _body_deadline(limits):
             async for chunk in _limited_chunks(request, limits):
-                parser.write(chunk)
+                await collector.feed(parser, chunk)
         parser.finalize()
     except FormParserError as error:
         raise InvalidRequest(f"the multipart body is malformed: {error}", code="malformed_multipart") from None
@@ -141,7 +143,7 @@ async def _body_deadline(limits: BodyLimits) -> AsyncIterator[None]:
         raise DeadlineExceeded(f"the body did not arrive within {limits.timeout_s:g} s; send it faster") from None
 
 
-class _PartCollector:
+class PartCollector:
     """Gather the parts that the parser finds, refusing at the first byte over a limit."""
 
     def __init__(self, limits: BodyLimits) -> None:
@@ -194,11 +196,19 @@ class _PartCollector:
             raise MediaTooLarge(f"at most {limit} {'files' if self._part.is_file else 'fields'} fit in one request")
 
     def _extend_content(self, chunk: bytes, start: int, end: int) -> None:
-        self._part.content += chunk[start:end]
-        if self._part.is_file and len(self._part.content) > self._limits.max_file_bytes:
+        self.keep(self._part, chunk[start:end])
+
+    async def feed(self, parser: MultipartParser, chunk: bytes) -> None:
+        """Parse some bytes, which calls `keep`."""
+        parser.write(chunk)
+
+    def keep(self, part: FormPart, content: bytes) -> None:
+        """Append to a part. Raises `MediaTooLarge` for a file over its limit."""
+        part.content += content
+        if part.is_file and len(part.content) > self._limits.max_file_bytes:
             raise MediaTooLarge(
-                f"the file of {self._part.name} is larger than {self._limits.max_file_bytes} bytes; send a smaller one",
-                param=self._part.name,
+                f"the file of {part.name} is larger than {self._limits.max_file_bytes} bytes; send a smaller one",
+                param=part.name,
             )
 
     def _end_part(self) -> None:

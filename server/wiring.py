@@ -12,6 +12,7 @@ from server.settings import Settings
 
 if TYPE_CHECKING:
     from engine.encoding.service import Refine
+    from engine.file_store import FileStore
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
     from models.bundle import ModelBundle
@@ -76,7 +77,20 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         num_parameters=sum(parameter.numel() for parameter in bundle.decoder.parameters()),
         sources=bundle.sources,
     )
-    return Service(pipeline, MediaIntake(limits, RemoteFetcher(_fetch_policy(settings))), facts)
+    intake = MediaIntake(limits, RemoteFetcher(_fetch_policy(settings)))
+    return Service(pipeline, intake, facts, _file_store(settings))
+
+
+def _file_store(settings: Settings) -> FileStore | None:
+    """Return the store of uploaded files, None when there is no folder for them. Raises `ConfigError`."""
+    from engine.file_store import FileQuota, FileStore
+
+    if settings.files_dir is None:
+        return None
+    quota = FileQuota(
+        max_file_bytes=settings.max_upload_bytes, max_bytes=settings.max_files_bytes, max_files=settings.max_files
+    )
+    return FileStore(settings.files_dir, quota)
 
 
 def _refine(bundle: ModelBundle) -> Refine | None:

@@ -17,10 +17,7 @@ from torch import Tensor
 
 from benchmarks.parity_families import Output
 from core.types import AnyArray
-from models.adapters.merge import Find, adapter_gates, merge_ends, merge_layer
-from models.adapters.options import ReleasedAdapter
 from models.llama.condition import ConditionTable, ConditionView
-from models.llama.config import LlamaConfig
 from models.llama.model import Llama
 
 LOGITS_TOLERANCE = 1e-4
@@ -41,37 +38,6 @@ class GrowingAttention:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, H, T, Dh)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
         return out[0].transpose(0, 1)  # (T, H, Dh)
-
-
-def merged_decoder(find: Find, args: Mapping[str, Any], adapter: ReleasedAdapter, *, raw_gates: bool = False) -> Llama:
-    """Merge reference weights into a dense decoder; `args` are LLaMA's `params.json` fields."""
-    width, num_layers, num_heads = int(args["dim"]), int(args["n_layers"]), int(args["n_heads"])
-    num_kv_heads = int(args.get("n_kv_heads") or num_heads)
-    adapted = adapter.adapted_layers(num_layers)
-    state = merge_ends(find)
-    for layer in range(num_layers):
-        state |= merge_layer(find, layer, width // num_heads, adapted=layer in adapted)
-    factors = [value for key, value in state.items() if key.endswith("adapter_down")]
-    config = LlamaConfig(
-        vocab_size=state["tok_embeddings.weight"].shape[0],
-        width=width,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        head_width=width // num_heads,
-        hidden_width=state["layers.0.feed_forward.w2.weight"].shape[1],
-        norm_eps=float(args.get("norm_eps", 1e-5)),
-        attention_bias="layers.0.attention.wqkv.bias" in state,
-        mlp_bias="layers.0.feed_forward.w2.bias" in state,
-        adapted_layers=adapted,
-        num_adapter_tokens=adapter.num_tokens,
-        adapter_lora_rank=factors[0].shape[1] if factors else 0,
-    )
-    decoder = Llama(config)
-    decoder.load_state_dict(state)
-    if adapted:
-        decoder.adapter_gates.copy_(adapter_gates(find, adapted, raw=raw_gates))
-    return decoder.eval()
 
 
 @dataclass(frozen=True, slots=True)

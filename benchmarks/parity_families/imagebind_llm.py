@@ -21,16 +21,15 @@ from benchmarks.parity_families.decoding import (
     Reader,
     decoder_outputs,
     max_steps_of,
-    merged_decoder,
     training_outputs,
     uncovered,
 )
+from benchmarks.parity_families.merged import merged_decoder, overlay
 from cache_index.index import FaissIndex, read_index
 from cache_index.visual_cache import RefineSettings, VisualCache, normalize, softmax
 from core.types import FloatArray
 from engine.encoding.fusion import fuse
 from models.adapters.imagebind_llm import ImageBindLLMAdapter
-from models.adapters.merge import overlay
 from models.llama.model import Llama
 
 EMBEDDING_TOLERANCE = 1e-4

@@ -20,13 +20,12 @@ from benchmarks.parity_families.decoding import (
     Reader,
     decoder_outputs,
     max_steps_of,
-    merged_decoder,
     training_outputs,
     uncovered,
 )
+from benchmarks.parity_families.merged import merged_decoder, overlay
 from models.adapters.llama_adapter_v1 import StaticPromptAdapter
 from models.adapters.llama_adapter_v2 import LlamaAdapterV2
-from models.adapters.merge import overlay
 from models.adapters.options import AdapterOptions
 from models.clip import ClipVisualTower
 

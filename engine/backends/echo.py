@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from core.errors import InvalidRequest
 from core.telemetry import EventLog
+from core.types import SamplingParams
 from engine.backends import DecodingConfig
 from engine.backends.native.backend import BatchingBackend
 from engine.backends.native.scheduler import Row, Sample, StepPlan, TokenSequence
 from models.bundle import ModelBundle
+
+_NEEDS_DISTRIBUTION = {
+    "num_logprobs": "logprobs",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "repetition_penalty": "repetition_penalty",
+    "logit_bias": "logit_bias",
+    "min_tokens": "min_tokens",
+    "grammar": "response_format",
+}
 
 
 def build_echo(bundle: ModelBundle, config: DecodingConfig) -> BatchingBackend:
@@ -24,6 +36,13 @@ class EchoRunner:
 
     def __init__(self, eos_token_ids: frozenset[int]) -> None:
         self._eos_token_ids = eos_token_ids
+
+    def check(self, sampling: SamplingParams) -> None:
+        """Refuse what only a distribution over tokens can honour."""
+        plain = SamplingParams(max_tokens=sampling.max_tokens)
+        for name, param in _NEEDS_DISTRIBUTION.items():
+            if getattr(sampling, name) != getattr(plain, name):
+                raise InvalidRequest(f"the echo backend has no distribution, so {param} has no meaning", param=param)
 
     def admit(self, sequence: TokenSequence) -> None:
         """Nothing is kept per slot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from core.types import Tokenizer
+from core.types import Tokenizer, TokenLogprob
 
 
 class TextStream:
@@ -34,6 +34,13 @@ class TextStream:
     def flush(self) -> str:
         """Return what is still held at the end; bytes of an unfinished character become U+FFFD."""
         return self._release(self._utf8.decode(b"", final=True), final=True)
+
+    def describe(self, token_id: int, logprob: float) -> TokenLogprob:
+        """Return a token alone: its bytes as text (U+FFFD for parts of characters), or the name of a special token."""
+        token_bytes = self._tokenizer.token_bytes(token_id) or None
+        names = (name for name, special_id in self._tokenizer.special_ids.items() if special_id == token_id)
+        text = next(names, "") if token_bytes is None else token_bytes.decode(errors="replace")
+        return TokenLogprob(token_id=token_id, text=text, token_bytes=token_bytes, logprob=logprob)
 
     def _release(self, text: str, *, final: bool) -> str:
         if self.stopped:

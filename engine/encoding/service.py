@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from core.types import DecodedMedia, Embedding, FloatArray, MediaBlob
+import numpy as np
+
+from core.types import DecodedMedia, Embedding, FloatArray, MediaBlob, Modality
 from engine.encoding.fusion import fuse
 from engine.encoding.runner import EncoderRunner
 
@@ -62,7 +64,10 @@ class EncodingService:
         return await asyncio.to_thread(self._refine, vector)
 
     async def _embed_one(self, blob: MediaBlob) -> Embedding:
-        media = await self._decoder.decode(blob)
+        if blob.modality is Modality.TEXT:  # its encoder takes UTF-8
+            media = DecodedMedia(container=blob.container, array=np.frombuffer(blob.data, dtype=np.uint8))
+        else:
+            media = await self._decoder.decode(blob)
         return await self._runner.encode(blob.modality, media)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from core.errors import CheckpointError, InvalidRequest
 from core.types import AdapterPrompt, Condition, FloatArray
 from models.adapters.options import AdapterOptions, last_layers
-from models.state import load_strictly
+from models.checkpoints import load_strictly
 
 _RELEASED = AdapterOptions()
 _GATE_PREFIX, _GATE_SUFFIX = "llama.layers.", ".attention.gate"

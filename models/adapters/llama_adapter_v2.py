@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from core.errors import CheckpointError, ConfigError, InvalidRequest
 from core.types import AdapterPrompt, Condition, FloatArray
 from models.adapters.options import AdapterOptions
+from models.checkpoints import load_strictly
 from models.clip import VisualBlock
-from models.state import load_strictly
 
 _OWN_PREFIXES = ("clip_proj", "visual_", "adapter_query.")
 

@@ -7,7 +7,7 @@ One layer is merged at a time, so a conversion can stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +62,7 @@ def merge_linear(find: Find, module: str, name: str) -> DenseLinear:
     Understands `wq.bias` (V2, ImageBind-LLM), `wq_bias` and `wq_scale` (V2 chat) and `lora_wq_l1/l2`. Raises
     `CheckpointError` when the matrix itself or half of a LoRA pair is missing.
     """
-    weight = _required(find, f"{module}.{name}.weight")
+    weight = required(find, f"{module}.{name}.weight")
     down, up = (find(f"{module}.lora_{name}_{half}.weight") for half in ("l1", "l2"))
     if (down is None) != (up is None):
         raise CheckpointError(f"{module}.lora_{name}_l1 and _l2 come as a pair; one of them is missing")
@@ -75,65 +75,16 @@ def merge_linear(find: Find, module: str, name: str) -> DenseLinear:
     return DenseLinear(weight, bias if bias is not None else find(f"{module}.{name}_bias"), lora)
 
 
-def merge_layer(find: Find, layer: int, head_width: int, *, adapted: bool) -> dict[str, Tensor]:
-    """Return one layer of `models.llama.Llama` under its own keys, merged from released keys.
-
-    A fused matrix gets a bias when any of its parts has one. At an adapted layer with LoRA the low-rank factors of wk
-    and wv are kept, because adapter keys and values skip the LoRA path.
-    """
-    prefix = f"layers.{layer}"
-    attention, feed_forward = f"{prefix}.attention", f"{prefix}.feed_forward"
-    q, k = (merge_linear(find, attention, name).rotated(head_width) for name in ("wq", "wk"))
-    v, wo = (merge_linear(find, attention, name) for name in ("wv", "wo"))
-    w1, w2, w3 = (merge_linear(find, feed_forward, name) for name in ("w1", "w2", "w3"))
-    merged = {
-        f"{prefix}.attention_norm.weight": _required(find, f"{prefix}.attention_norm.weight"),
-        f"{prefix}.ffn_norm.weight": _required(find, f"{prefix}.ffn_norm.weight"),
-    }
-    fused = {
-        f"{attention}.wqkv": (q, k, v),
-        f"{attention}.wo": (wo,),
-        f"{feed_forward}.w13": (w1, w3),
-        f"{feed_forward}.w2": (w2,),
-    }
-    for name, parts in fused.items():
-        merged[f"{name}.weight"] = torch.cat([part.weight for part in parts])
-        if any(part.bias is not None for part in parts):
-            merged[f"{name}.bias"] = torch.cat([_bias_or_zeros(part) for part in parts])
-    if adapted and k.lora is not None and v.lora is not None:
-        merged[f"{attention}.adapter_down"] = torch.stack((k.lora[0], v.lora[0]))  # (2, r, D)
-        merged[f"{attention}.adapter_up"] = torch.stack((k.lora[1], v.lora[1]))  # (2, Hkv Dh, r)
-    return merged
-
-
-def merge_ends(find: Find) -> dict[str, Tensor]:
-    """Return the embeddings, the final norm and the output matrix; a decoder's keys outside its layers."""
-    return {key: _required(find, key) for key in ("tok_embeddings.weight", "norm.weight", "output.weight")}
-
-
 def adapter_gates(find: Find, adapted_layers: tuple[int, ...], *, raw: bool = False) -> Tensor:
     """Return `Llama.adapter_gates` `(L, H)` of the adapted layers; see `effective_gate`."""
     modules = [f"layers.{layer}.attention" for layer in adapted_layers]
-    rows = [effective_gate(_required(find, f"{m}.gate"), find(f"{m}.new_gate"), raw=raw) for m in modules]
+    rows = [effective_gate(required(find, f"{m}.gate"), find(f"{m}.new_gate"), raw=raw) for m in modules]
     return torch.stack(rows) if rows else torch.zeros(0)
 
 
-def overlay(*states: Mapping[str, Tensor]) -> Find:
-    """Look keys up in each state in turn, with and without the `llama.` prefix."""
-
-    def find(key: str) -> Tensor | None:
-        hits = (state.get(name) for state in states for name in (key, f"llama.{key}"))
-        return next((hit for hit in hits if hit is not None), None)
-
-    return find
-
-
-def _required(find: Find, key: str) -> Tensor:
+def required(find: Find, key: str) -> Tensor:
+    """Return the tensor of a key. Raises `CheckpointError` naming it when there is none."""
     tensor = find(key)
     if tensor is None:
         raise CheckpointError(f"the checkpoint has no key {key!r}; check that adapter and base model belong together")
     return tensor
-
-
-def _bias_or_zeros(part: DenseLinear) -> Tensor:
-    return part.weight.new_zeros(part.weight.shape[0]) if part.bias is None else part.bias.to(part.weight.dtype)

@@ -12,11 +12,11 @@ from torch import Tensor
 from core.errors import ConfigError, InvalidRequest
 from core.types import AnyArray
 from models.illama.model import Illama
+from models.imagebind.vision import resized_and_cropped
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 CROP_SHARE = 224 / 256
-MAX_ASPECT = 100  # a thin strip would grow to gigabytes when its short side is enlarged
 SQUEEZE_FROM = 384  # from this size on the whole picture is squeezed into the square, nothing is cropped
 
 
@@ -27,20 +27,11 @@ def normalised_pixels(image: AnyArray, size: int) -> Tensor:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InvalidRequest(f"an image must be (H, W, 3) uint8 and not empty, got {image.shape} {image.dtype}")
-    if max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]):
-        raise InvalidRequest(
-            f"an image may be at most {MAX_ASPECT} times longer than wide, got {image.shape[:2]}; crop it"
-        )
-    picture = Image.fromarray(image)
     if size >= SQUEEZE_FROM:
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
     else:
-        short, shorter = int(size / CROP_SHARE), min(picture.size)
-        width, height = (short if side == shorter else short * side // shorter for side in picture.size)
-        left, top = round((width - size) / 2), round((height - size) / 2)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        picture = picture.crop((left, top, left + size, top + size))
-    pixels = (np.asarray(picture, dtype=np.float32) / 255 - MEAN) / STD  # (size, size, 3)
+        square = resized_and_cropped(image, size, int(size / CROP_SHARE))
+    pixels = (square.astype(np.float32) / 255 - MEAN) / STD  # (size, size, 3)
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
 
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.errors import CheckpointError
+from models.checkpoints import load_strictly
 from models.illama.model import Illama, IllamaConfig
-from models.state import load_strictly
 
 Q, K, V = "q", "k", "v"
 PARTS = (Q, K, V, "attn.proj", "mlp.fc1", "mlp.fc2", "mlp.fc3", "norm1", "norm2")
@@ -37,7 +37,7 @@ def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
 
 
 def load_illama(checkpoint: Mapping[str, Any], config: IllamaConfig, source: str) -> Illama:
-    """Return the model of what `models.state.read_checkpoint` read: bare, or under `model` beside its optimiser.
+    """Return the model of what `models.checkpoints.read_checkpoint` read: bare, or under `model` beside its optimiser.
 
     Positions trained on another resolution are interpolated to `config.image_size`. Raises `CheckpointError` naming
     every other missing, unexpected or misshapen key of `source`.

@@ -8,16 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.checkpoints import load_strictly, read_tensors
 from models.imagebind.config import ImageBindConfig
 from models.imagebind.model import ImageBind
-from models.state import load_strictly, read_tensors
 
 POINT_KEYS = ("point_trunk.", "modality_heads.point.", "modality_postprocessors.point.")
 
 
-def load_imagebind(
-    path: Path, dtype: torch.dtype = torch.float32, config: ImageBindConfig | None = None
-) -> ImageBind:
+def load_imagebind(path: Path, dtype: torch.dtype = torch.float32, config: ImageBindConfig | None = None) -> ImageBind:
     """Return a frozen ImageBind with the weights of `path`; the point keys of `imagebind_w3D` are passed over.
 
     `config` defaults to the released size; logit scales stay float32. Raises `CheckpointError` naming the file and

@@ -44,9 +44,12 @@ def normalize_pixels(pixels: Tensor) -> Tensor:
     return (pixels - torch.tensor(PIXEL_MEAN).view(shape)) / torch.tensor(PIXEL_STD).view(shape)
 
 
-def resized_and_cropped(pixels: AnyArray, size: int) -> AnyArray:
-    """Return the centre `(size, size, 3)` of uint8 `(H, W, 3)`, its shorter side made `size` (antialiased bicubic)."""
-    height, width = scaled_size(pixels.shape[:2], size)
+def resized_and_cropped(pixels: AnyArray, size: int, short_side: int | None = None) -> AnyArray:
+    """Return the centre `(size, size, 3)` of uint8 `(H, W, 3)`, antialiased bicubic.
+
+    The shorter side is made `short_side`, by default `size`. Raises `InvalidRequest`, see `scaled_size`.
+    """
+    height, width = scaled_size(pixels.shape[:2], short_side or size)
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(resized.crop((left, top, left + size, top + size)))

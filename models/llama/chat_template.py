@@ -13,10 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.errors import ConfigError, InvalidRequest
 
-_PREAMBLE = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request."
-)
+_PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 # ImageBind-LLM, LLaMA-Adapter V1 and V2 multimodal; tuned on one turn, later turns repeat the form.
 ALPACA_TEMPLATE = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}"

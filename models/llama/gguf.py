@@ -15,7 +15,7 @@ from core.errors import CheckpointError
 from models.llama.config import LlamaConfig, RopeScaling
 from models.llama.model import Llama
 from models.llama.rope import inverse_frequencies
-from models.llama.weights import half_split_rows, load_llama
+from models.llama.weights import half_split_rows, load_llama, rotary_heads
 
 _TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER_NAMES = {
@@ -123,12 +123,9 @@ class GgufFile:
         tensor = self._stored[key]
         array = np.require(quants.dequantize(tensor.data, tensor.tensor_type), np.float32, "W")
         weight = torch.from_numpy(array)
-        if ".q_proj." in key:
-            return half_split_rows(weight, int(self.require("llama.attention.head_count")))
-        if ".k_proj." in key:
-            num_heads = self.require("llama.attention.head_count")
-            return half_split_rows(weight, int(self.value("llama.attention.head_count_kv", num_heads)))
-        return weight
+        num_heads = int(self.require("llama.attention.head_count"))
+        heads = rotary_heads(key, num_heads, int(self.value("llama.attention.head_count_kv", num_heads)))
+        return weight if heads is None else half_split_rows(weight, heads)
 
     def origin(self, key: str) -> str:
         """Return the file and the tensor's name in it."""

@@ -14,7 +14,7 @@ from core.errors import CheckpointError
 from models.checkpoints import load_torch_file, read_json, require_same_keys, tensors_of
 from models.llama.config import LlamaConfig, RopeScaling
 from models.llama.model import Llama
-from models.llama.weights import half_split_rows, load_llama
+from models.llama.weights import half_split_rows, load_llama, rotary_heads
 
 _LAYER_NAMES = {
     "attention_norm": "input_layernorm",
@@ -106,11 +106,9 @@ class MetaFolder:
         name, axis = self._meta_names[key], self._split_axis(key)
         parts = [shard[name] for shard in self._shards]
         weight = parts[0] if axis is None or len(parts) == 1 else torch.cat(parts, dim=axis)
-        if ".q_proj." in key:
-            return half_split_rows(weight, int(self.params["n_heads"]))
-        if ".k_proj." in key:
-            return half_split_rows(weight, int(self.params.get("n_kv_heads") or self.params["n_heads"]))
-        return weight
+        num_heads = int(self.params["n_heads"])
+        heads = rotary_heads(key, num_heads, int(self.params.get("n_kv_heads") or num_heads))
+        return weight if heads is None else half_split_rows(weight, heads)
 
     def origin(self, key: str) -> str:
         """Return the first shard, the number of shards and the key as stored."""

@@ -128,6 +128,11 @@ def require_matching(slots: Mapping[str, Slot], source: WeightSource, where: str
             raise CheckpointError(f"{source.origin(key)} has shape {shapes[key]}; the configuration takes {slot.shape}")
 
 
+def rotary_heads(key: str, num_heads: int, num_kv_heads: int) -> int | None:
+    """Return how many heads share the rows of a stored wq or wk that rotary positions turn; None for other tensors."""
+    return num_heads if ".q_proj." in key else num_kv_heads if ".k_proj." in key else None
+
+
 def half_split_rows(weight: Tensor, num_heads: int) -> Tensor:
     """Reorder wq or wk rows from Meta's adjacent rotary pairs (2i, 2i+1) to the half-split layout (i, i + Dh/2)."""
     pairs = weight.reshape(num_heads, -1, 2, *weight.shape[1:])  # (H, Dh/2, 2, ...)

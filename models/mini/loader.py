@@ -12,12 +12,11 @@ from core.errors import CheckpointError
 from core.types import Modality
 from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
 from models.bundle import ModelBundle
-from models.checkpoints import file_sha256
+from models.checkpoints import file_sha256, load_strictly
 from models.llama.gguf import load_gguf_llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import CONDITIONED_TEMPLATE, WEIGHTS, decoder_file, picture_network_file
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
-from models.state import load_strictly
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError, UnknownName
 from core.types import DecodedMedia, Embedding, Modality
+from models.checkpoints import load_strictly, read_checkpoint
 from models.imagebind.checkpoint import weights_digest
 from models.pointbind.grouping import check_cloud, normalize_unit_sphere
 from models.pointbind.i2pmae import I2pMae, I2pMaeConfig
 from models.pointbind.pointbert import PointBert, PointBertConfig
-from models.state import load_strictly, read_checkpoint
 
 SAMPLE_SEED = 0
 IMAGEBIND_KEY = re.compile(r"(bind\.)?modality_(preprocessors|trunks|heads|postprocessors)\.(?!point\.)")

@@ -10,6 +10,9 @@ ROUTERS: Registry[APIRouter] = Registry(
     "router",
     {
         "chat": "server.routes.chat:router",
+        "completions": "server.routes.completions:router",
+        "embeddings": "server.routes.embeddings:router",
+        "files": "server.routes.files:router",
         "models": "server.routes.models:router",
         "operations": "server.routes.operations:router",
         "tokenize": "server.routes.tokenize:router",

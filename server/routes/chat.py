@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from server.choice_stream import unless_disconnected
 from server.context import AppContext, Service, context_of
 from server.forms import UploadedFile, split_form
 from server.running_reply import RunningReply
 from server.schemas.chat import ChatCompletionBody, parse_chat_body
-from server.sse import ReplyResponse
+from server.sse import reply_response
 from server.trace import RequestTrace, trace_of
 from server.uploads import FILE_FIELDS, BodyLimits, body_kind, read_json, read_multipart
 
@@ -61,16 +60,8 @@ async def _answer(
     context: AppContext, service: Service, trace: RequestTrace, body: ChatCompletionBody, files: list[UploadedFile]
 ) -> Response:
     with trace.timer.stage("take_media"):
-        builder = context.request_builder(service)
+        builder = context.request_builder(service, trace.owner)
         request = await builder.build(body, files, request_id=f"chatcmpl-{uuid.uuid4().hex}")
     running = RunningReply(context, service, trace, request)
-    if not request.stream:
-        async with aclosing(running):
-            return JSONResponse((await running.collect()).completion())
-    try:
-        await running.stream.wait_first(context.settings.first_event_wait_s)
-    except BaseException:
-        await running.aclose()
-        raise
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return ReplyResponse(running, include_usage=include_usage)  # closes the reply when it has been sent
+    return await reply_response(running, stream=request.stream, include_usage=include_usage)

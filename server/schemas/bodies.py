@@ -28,12 +28,15 @@ async def read_json_only(request: Request, limits: BodyLimits) -> dict[str, Any]
     return body
 
 
-def parse_body(model: type[BodyModel], body: dict[str, Any]) -> BodyModel:
-    """Check a decoded JSON object. Raises `InvalidRequest` naming the field and what is allowed."""
+def parse_body(model: type[BodyModel], body: dict[str, Any], *, tags: frozenset[str] = frozenset()) -> BodyModel:
+    """Check a decoded JSON object; `tags` are names of a union's members that clients do not write.
+
+    Raises `InvalidRequest` naming the field and what is allowed.
+    """
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise invalid_request_from(error, tags=PART_TYPES) from None
+        raise invalid_request_from(error, tags=PART_TYPES | tags) from None
 
 
 def described_body(path: str, model: type[BaseModel]) -> dict[str, Any]:

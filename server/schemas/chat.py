@@ -10,16 +10,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from core.errors import InvalidRequest
 from server.error_handlers import invalid_request_from
+from server.schemas.output import NonEmptyText, ResponseFormat
 from server.schemas.parts import PART_TYPES, ContentPart, EdgeModel, MediaPart
 
 OFF_VALUES: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none",),
     "functions": ([],),
@@ -101,6 +95,17 @@ class ChatCompletionBody(EdgeModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: list[str] | None = None
     ignore_eos: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    min_tokens: int | None = None
+    stop_token_ids: list[int] | None = None
+    response_format: ResponseFormat | None = None
+    regex: str | None = Field(None, min_length=1)
+    choice: list[NonEmptyText] | None = Field(None, min_length=1, max_length=1000)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     bind: BindOptions | None = None

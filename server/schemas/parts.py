@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.types import Modality
+from core.types import MediaSampling, Modality
 
 
 class EdgeModel(BaseModel):
@@ -29,10 +29,11 @@ class ImageSource(RemoteSource):
 
 
 class InlineSource(EdgeModel):
-    """Base64 bytes and the name of their container."""
+    """Base64 bytes and the name of their container, or an uploaded file."""
 
-    data: str
-    format: str
+    data: str | None = None
+    format: str | None = None
+    file_id: str | None = None
 
 
 class FileSource(EdgeModel):
@@ -64,13 +65,23 @@ class MediaPart(EdgeModel):
         return found
 
 
-class TimedPart(MediaPart):
+class SamplingFields(EdgeModel):
     """Cuts and sampling of a medium that has a length, in seconds and frames per second."""
 
     fps: float | None = Field(None, gt=0, le=60)
     num_frames: int | None = Field(None, ge=1)
     start: float | None = Field(None, ge=0)
     end: float | None = Field(None, gt=0)
+
+    @property
+    def sampling(self) -> MediaSampling | None:
+        """Return what was asked for, None when nothing was."""
+        asked = MediaSampling(start_s=self.start, end_s=self.end, frames_per_s=self.fps, num_frames=self.num_frames)
+        return None if asked == MediaSampling() else asked
+
+
+class TimedPart(SamplingFields, MediaPart):
+    """A medium that has a length."""
 
 
 class ImageUrlPart(MediaPart):

@@ -12,7 +12,16 @@ from core.errors import EngineFault, InvalidRequest, NotReady, Overloaded, Promp
 from core.types import DecodeRequest, TokenEvent
 from engine.backends import BACKENDS, DecodingConfig
 from models.tiny import ByteTokenizer
-from tests.support.tiny_engine import EOS, collect, decode_request, endless_request, running_backend, tiny_bundle, until
+from tests.support.tiny_engine import (
+    EOS,
+    collect,
+    decode_request,
+    endless_request,
+    generated_ids,
+    running_backend,
+    tiny_bundle,
+    until,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", BACKENDS.names())]
 
@@ -215,3 +224,46 @@ async def test_random_comings_and_goings_lose_and_leak_nothing(name: str) -> Non
     kept = [len(outcome) for outcome in outcomes if isinstance(outcome, list)]
     assert kept == [count for i, count in enumerate(alone) if i not in leaving]
     assert (stats.slots_in_use, stats.queue_length) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_logprobs": 2},
+        {"frequency_penalty": 1.0},
+        {"presence_penalty": 1.0},
+        {"repetition_penalty": 1.5},
+        {"logit_bias": ((40, 100.0),)},
+        {"min_tokens": 4},
+        {"stop_token_ids": frozenset({40})},
+    ],
+)
+async def test_a_parameter_is_honoured_or_refused_by_name(name: str, options: dict[str, object]) -> None:
+    async with running_backend(tiny_bundle(), backend=name) as backend:
+        plain = await generated_ids(backend, decode_request("plain"))
+        asked = {**options, **({"stop_token_ids": frozenset(plain[:1])} if "stop_token_ids" in options else {})}
+        request = decode_request("r", ignore_eos="min_tokens" not in options, **asked)  # type: ignore[arg-type]
+        if name != "native" and "stop_token_ids" not in options:
+            with pytest.raises(InvalidRequest, match=r"no meaning"):
+                await collect(backend, request)
+            return
+        events = await collect(backend, request)
+    is_honoured = {
+        "num_logprobs": all(event.drawn and len(event.most_likely) == 2 for event in events),
+        "logit_bias": {event.token_id for event in events} == {40},
+        "min_tokens": len(events) >= 4,
+        "stop_token_ids": [event.finish for event in events] == ["stop"],
+    }
+    assert is_honoured.get(next(iter(options)), True)
+
+
+async def test_rows_with_parameters_leave_a_greedy_neighbour_alone(name: str) -> None:
+    busy = {"native": {"repetition_penalty": 3.0, "logit_bias": ((50, 8.0),), "num_logprobs": 5}}.get(name, {})
+    async with running_backend(tiny_bundle(), backend=name) as backend:
+        alone = await generated_ids(backend, decode_request("alone", max_tokens=20))
+        neighbours = [decode_request(f"n{i}", "x" * i, max_tokens=9 * i, **busy) for i in range(1, 3)]  # type: ignore[arg-type]
+        results = await asyncio.gather(
+            generated_ids(backend, decode_request("r", max_tokens=20)),
+            *(generated_ids(backend, request) for request in neighbours),
+        )
+    assert results[0] == alone

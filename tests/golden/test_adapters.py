@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.parity import compare, find_fixtures
-from benchmarks.parity_families.decoding import cut_at_eos, merged_decoder
+from benchmarks.parity_families.decoding import cut_at_eos
 from benchmarks.parity_families.imagebind_llm import Scene
+from benchmarks.parity_families.merged import merge_layer, merged_decoder, overlay
 from core.types import AdapterPrompt, Condition, DecodeRequest, SamplingParams
 from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
 from models.adapters.llama_adapter_v1 import StaticPromptAdapter
 from models.adapters.llama_adapter_v2 import LlamaAdapterV2, VisualQueryConfig
 from models.adapters.llama_adapter_v2 import own_name as v2_name
-from models.adapters.merge import merge_layer, overlay
 from models.adapters.options import AdapterOptions, ReleasedAdapter
 from models.adapters.tuned_keys import TunedParts, require_tuned_keys
 from models.bundle import ModelBundle

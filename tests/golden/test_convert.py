@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, LlamaForCausalLM
 
 from benchmarks.parity_families.decoding import Reader, cut_at_eos
 from benchmarks.parity_families.imagebind_llm import Scene
 from core.errors import CheckpointError
 from core.types import Condition, Modality
-from models.adapters.options import AdapterOptions
 from models.bundle import ModelBundle
 from models.clip import ClipVisualTower
 from models.clip_files import clip_visual_state
-from models.convert import ConversionPlan, Progress, convert
+from models.convert import Progress, convert
 from models.folder import FolderManifest, load_folder, verify_folder
 from models.llama.hf import hf_config
 from models.llama.meta import MetaFolder
 from models.registry import load_model
+from tests.support.released_files import FAMILIES, plan_for
 
 GOLDEN = Path(__file__).parent
 

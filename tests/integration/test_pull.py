@@ -102,9 +102,7 @@ def test_a_server_that_does_not_answer_is_named(hub: Hub, tmp_path: Path) -> Non
 
 
 def test_a_plain_address_resumes_after_a_cut_and_is_verified(hub: Hub, tmp_path: Path) -> None:
-    file = RemoteFile(
-        name="w.pth", url=f"{hub.endpoint}/plain/model.safetensors", sha256=hub.digest(WEIGHTS)
-    )
+    file = RemoteFile(name="w.pth", url=f"{hub.endpoint}/plain/model.safetensors", sha256=hub.digest(WEIGHTS))
     offer = Offer(files=(file,), licence=OPEN)
     hub.cut_after = 1000
     with pytest.raises(ConfigError, match="stopped after 1000 of 102400 bytes"):
@@ -114,6 +112,27 @@ def test_a_plain_address_resumes_after_a_cut_and_is_verified(hub: Hub, tmp_path:
     assert bodies(hub, "model.safetensors") == [None, "bytes=1000-"]
     pull_offer(request(hub, tmp_path), offer, lambda line: None)
     assert len(bodies(hub, "model.safetensors")) == 2
+
+
+def test_the_meter_is_told_how_far_each_file_is(hub: Hub, tmp_path: Path) -> None:
+    told: list[tuple[object, ...]] = []
+
+    def meter(*news: object) -> None:
+        told.append(news)
+
+    pull(request(hub, tmp_path, meter=meter), lambda line: None)
+    assert ("model.safetensors", len(WEIGHTS), len(WEIGHTS)) in told
+    told.clear()
+    file = RemoteFile(name="w.pth", url=f"{hub.endpoint}/plain/model.safetensors")
+    pull_offer(request(hub, tmp_path, meter=meter), Offer(files=(file,), licence=OPEN), lambda line: None)
+    assert told[-1] == ("w.pth", len(WEIGHTS), len(WEIGHTS))
+
+
+def test_a_file_without_a_known_digest_is_not_fetched_twice(hub: Hub, tmp_path: Path) -> None:
+    offer = Offer(files=(RemoteFile(name="w.pth", url=f"{hub.endpoint}/plain/model.safetensors"),), licence=OPEN)
+    for _ in range(2):
+        pull_offer(request(hub, tmp_path), offer, lambda line: None)
+    assert len(bodies(hub, "model.safetensors")) == 1
 
 
 def test_a_whole_side_file_is_taken_as_it_is(hub: Hub, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The golden fixtures as the files people hold: a Meta base, an adapter `.pth`, an encoder, and a plan to convert them."""
+"""The golden fixtures as the files people hold (Meta base, adapter `.pth`, encoder) and a plan to convert them."""
 
 from __future__ import annotations
 

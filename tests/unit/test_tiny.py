@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from core.errors import UnsupportedMedia
 from core.types import DecodedMedia, Modality
 from models.bundle import ModelBundle
 from models.llama.condition import ConditionView
-from models.registry import MODELS
+from models.registry import MODELS, load_model
 
 QUESTION = [{"role": "user", "content": "What is this?"}]
 
@@ -82,3 +84,9 @@ def test_special_text_is_ordinary_for_the_byte_tokenizer_too(tiny: ModelBundle) 
     token_ids = tiny.tokenizer.apply_chat_template(hostile)
     assert token_ids.count(2) == 1
     assert b"".join(map(tiny.tokenizer.token_bytes, token_ids)).decode() == "user\na<|im_end|>b é\nassistant\n"
+
+
+def test_a_folder_does_not_hide_the_built_in_model_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_model("tiny", torch.float32).name == "tiny"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from core.errors import AppError, InvalidRequest
 from core.telemetry import EventLog
@@ -14,6 +14,7 @@ from engine.backends.native.channel import Channel
 from engine.backends.native.loop import StepLoop
 from engine.backends.native.runner import NativeRunner
 from engine.backends.native.scheduler import Runner, Scheduler, TokenSequence
+from engine.decoding.grammar import GrammarCompiler, OutputGuide
 from engine.decoding.text_stream import TextStream
 from engine.prompting import check_length
 from models.bundle import ModelBundle
@@ -30,7 +31,9 @@ class BatchingBackend:
     """A `DecoderBackend` that runs a `Runner` in one dedicated thread."""
 
     def __init__(self, *, runner: Runner, tokenizer: Tokenizer, config: DecodingConfig, log: EventLog) -> None:
+        self._runner = runner
         self._tokenizer = tokenizer
+        self._grammars = GrammarCompiler(tokenizer)
         self._config = config
         scheduler = Scheduler(runner, max_slots=config.max_slots, max_prefill_tokens=config.max_prefill_tokens)
         self._loop = StepLoop(scheduler, runner, log=log, num_threads=config.num_threads)
@@ -43,6 +46,7 @@ class BatchingBackend:
     async def stop(self) -> None:
         """End every live request with `NotReady`, then the thread."""
         self._loop.stop()
+        self._grammars.close()
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
 
@@ -52,7 +56,9 @@ class BatchingBackend:
         Raises before the first event: `PromptTooLong`, `InvalidRequest` for an empty prompt or an id in use,
         `Overloaded` when slots and queue are taken, `NotReady` before start and after stop.
         """
-        channel = self._submit(request)
+        self._check(request)
+        grammar = request.sampling.grammar
+        channel = self._submit(request, None if grammar is None else await self._grammars.guide(grammar))
         ended = False
         try:
             while not ended:
@@ -74,11 +80,11 @@ class BatchingBackend:
     def stats(self) -> BackendStats:
         return self._loop.stats(self._config.max_slots)
 
-    def _submit(self, request: DecodeRequest) -> Channel:
-        self._check(request)
+    def _submit(self, request: DecodeRequest, guide: OutputGuide | None) -> Channel:
         channel = Channel()
-        text = TextStream(self._tokenizer, request.sampling.stop, continues_text=request.continues_text)
-        sequence = TokenSequence(request, channel, text, self._tokenizer.eos_token_ids)
+        continues_text = request.continues_text or guide is not None
+        text = TextStream(self._tokenizer, request.sampling.stop, continues_text=continues_text)
+        sequence = TokenSequence(request, channel, text, self._tokenizer.eos_token_ids, guide=guide)
         self._loop.submit(sequence, max_live=self._config.max_slots + self._config.max_queue)
         return channel
 
@@ -86,3 +92,11 @@ class BatchingBackend:
         if not request.token_ids:
             raise InvalidRequest("the prompt has no tokens; send at least one", param="messages")
         check_length(len(request.token_ids), request.sampling.max_tokens, self._config.max_context)
+        self._runner.check(request.sampling)
+        self._check_token_ids("logit_bias", (token_id for token_id, _ in request.sampling.logit_bias))
+        self._check_token_ids("stop_token_ids", request.sampling.stop_token_ids)
+
+    def _check_token_ids(self, param: str, token_ids: Iterable[int]) -> None:
+        last = self._tokenizer.vocab_size - 1
+        if (unknown := next((i for i in token_ids if not 0 <= i <= last), None)) is not None:
+            raise InvalidRequest(f"{param} names token {unknown}; ids are in [0, {last}]", param=param)

@@ -146,7 +146,7 @@ class StepLoop:
             return
         self._num_tokens += 1
         try:
-            event = sequence.accept(outcome.token_id, outcome.logprob)
+            event = sequence.accept(outcome)
         except Exception as error:
             self._end(sequence, self._fault(sequence, error))
             return
@@ -164,7 +164,9 @@ class StepLoop:
             del self._live[sequence.request.request_id]
         self._outbox.post(sequence.channel, item)
 
-    def _fault(self, sequence: TokenSequence, error: Exception) -> EngineFault:
+    def _fault(self, sequence: TokenSequence, error: Exception) -> AppError:
+        if isinstance(error, InvalidRequest):
+            return error
         self._log.fault("row_failed", error, request_id=sequence.request.request_id)
         return EngineFault("the engine failed on this request; the log has the details")
 

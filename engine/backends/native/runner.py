@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from core.errors import EngineFault
+from core.types import SamplingParams
 from engine.backends import DecodingConfig
+from engine.backends.native.adjustment import adjust
 from engine.backends.native.attention import BatchAttention
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.packing import pack_linears
-from engine.backends.native.sampler import sample
+from engine.backends.native.sampler import most_likely, sample
 from engine.backends.native.scheduler import Sample, StepPlan, TokenSequence
 from models.llama.model import Llama
 
@@ -35,6 +37,9 @@ class NativeRunner:
         self._conditions = ConditionSlots(decoder, num_slots=config.max_slots)
         self._num_groups = decoder.config.num_heads // decoder.config.num_kv_heads
 
+    def check(self, sampling: SamplingParams) -> None:
+        """Every parameter is honoured."""
+
     def admit(self, sequence: TokenSequence) -> None:
         """Project the condition once. A condition of the wrong shape fails this sequence alone."""
         self._conditions.fill(sequence.slot, sequence.request.condition)
@@ -54,11 +59,12 @@ class NativeRunner:
             return []
         logits = self._decoder.logits(self._last_tokens(plan, hidden))  # (B, V)
         params = [row.sequence.request.sampling for row in sampling_rows]
-        token_ids, logprobs = sample(logits, params, [row.sequence.uniform for row in sampling_rows])
+        adjusted = adjust(logits, [row.sequence for row in sampling_rows])
+        token_ids, logprobs = sample(logits, params, [row.sequence.uniform for row in sampling_rows], adjusted)
         if not all(map(math.isfinite, logprobs)):
             self._erase(plan)
             raise EngineFault("the decoder's logits are not finite")
-        return [Sample(token_id, logprob) for token_id, logprob in zip(token_ids, logprobs, strict=True)]
+        return [Sample(*drawn) for drawn in zip(token_ids, logprobs, most_likely(logits, params), strict=True)]
 
     def _forward(self, plan: StepPlan) -> Tensor:
         token_ids = [token_id for row in plan.rows for token_id in row.token_ids()]

@@ -1,7 +1,8 @@
 """Draw the next token of every row at once.
 
-Temperature divides the logits; `top_k`, then `top_p` on what is left, then `min_p` drop tokens; the rest is drawn by
-inverse transform from one uniform number per row, so a row's token never depends on its batch.
+Temperature divides the logits (after `adjustment.adjust`); `top_k`, then `top_p` on what is left, then `min_p` drop
+tokens; the rest is drawn by inverse transform from one uniform number per row, so a row's token never depends on its
+batch.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ from torch import Tensor
 
 from core.types import SamplingParams
 
+Candidates = tuple[tuple[int, float], ...]
 _CANDIDATES = (256, 4096)  # a chat's filters rarely keep more; sorting the vocabulary costs ten times as much
 
 
 def sample(
-    logits: Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
+    logits: Tensor,
+    params: Sequence[SamplingParams],
+    uniforms: Sequence[float],
+    adjusted: Tensor | None = None,
 ) -> tuple[list[int], list[float]]:
     """Return a token id and its log-probability for each row of `logits` `(B, V)` float32.
 
-    Temperature 0 takes the most likely token. The log-probability is that of the unmodified distribution.
+    Temperature 0 takes the most likely token. Tokens are drawn from the `adjusted` logits where there are any; the
+    log-probability is always that of the unmodified distribution.
     """
+    unmodified, logits = logits, logits if adjusted is None else adjusted
     token_ids = logits.argmax(dim=-1)  # (B,)
     plain = [i for i, p in enumerate(params) if p.temperature > 0 and not _is_filtered(p)]
     filtered = [i for i, p in enumerate(params) if p.temperature > 0 and _is_filtered(p)]
@@ -30,8 +37,23 @@ def sample(
         token_ids[plain] = _draw(_Rows.build(logits, params, uniforms, plain))
     if filtered:
         token_ids[filtered] = _draw_filtered(_Rows.build(logits, params, uniforms, filtered))
-    chosen = logits.gather(1, token_ids[:, None]).squeeze(1)
-    return token_ids.tolist(), (chosen - logits.logsumexp(dim=-1)).tolist()
+    chosen = unmodified.gather(1, token_ids[:, None]).squeeze(1)
+    return token_ids.tolist(), (chosen - unmodified.logsumexp(dim=-1)).tolist()
+
+
+def most_likely(logits: Tensor, params: Sequence[SamplingParams]) -> list[Candidates]:
+    """Return for each row of `logits` `(B, V)` the `num_logprobs` most likely ids and log-probabilities, falling."""
+    counts = [p.num_logprobs or 0 for p in params]
+    found: list[Candidates] = [()] * len(counts)
+    rows = [row for row, count in enumerate(counts) if count]
+    if not rows:
+        return found
+    asked = logits[rows]
+    top, order = asked.topk(min(max(counts), asked.shape[1]), dim=-1)
+    logprobs = (top - asked.logsumexp(dim=-1, keepdim=True)).tolist()
+    for row, token_ids, values in zip(rows, order.tolist(), logprobs, strict=True):
+        found[row] = tuple(zip(token_ids, values, strict=True))[: counts[row]]
+    return found
 
 
 def _is_filtered(params: SamplingParams) -> bool:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import Protocol
 
-from core.types import DecodeRequest, FinishReason, TokenEvent, TokenUsage
+from core.types import DecodeRequest, FinishReason, SamplingParams, TokenEvent, TokenUsage
 from engine.backends.native.channel import Channel
+from engine.backends.native.sampler import Candidates
+from engine.decoding.grammar import OutputGuide
 from engine.decoding.text_stream import TextStream
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A drawn token, with the most likely ones and their log-probabilities when they were asked for."""
+
+    token_id: int
+    logprob: float
+    most_likely: Candidates = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -28,10 +40,19 @@ class TokenSequence:
     num_computed: int = 0
     output_ids: list[int] = field(default_factory=list)
     uniform: float = 0.0
+    generated_counts: dict[int, int] | None = None  # of each token a penalty touches, 0 for one of the prompt alone
+    ending_ids: frozenset[int] = frozenset()
+    guide: OutputGuide | None = None
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.request.sampling.seed)
+        sampling = self.request.sampling
+        self._random = random.Random(sampling.seed)
+        self.ending_ids = sampling.stop_token_ids | (frozenset() if sampling.ignore_eos else self.eos_token_ids)
+        if sampling.repetition_penalty != 1:
+            self.generated_counts = dict.fromkeys(self.request.token_ids, 0)
+        elif sampling.frequency_penalty or sampling.presence_penalty:
+            self.generated_counts = {}
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -48,22 +69,31 @@ class TokenSequence:
     def usage(self) -> TokenUsage:
         return TokenUsage(prompt_tokens=self.num_prompt_tokens, completion_tokens=len(self.output_ids))
 
-    def accept(self, token_id: int, logprob: float) -> TokenEvent:
+    def accept(self, sample: Sample) -> TokenEvent:
         """Append one token and return its event, the last one with `finish`."""
+        token_id = sample.token_id
         self.output_ids.append(token_id)
-        sampling = self.request.sampling
-        is_eos = token_id in self.eos_token_ids and not sampling.ignore_eos
-        text = "" if is_eos else self.text.push(token_id)
+        if self.generated_counts is not None:
+            self.generated_counts[token_id] = self.generated_counts.get(token_id, 0) + 1
+        is_end = token_id in self.ending_ids
+        if self.guide is not None and not is_end:
+            self.guide.advance(token_id)
+        text = "" if is_end else self.text.push(token_id)
         finish: FinishReason | None = None
-        if is_eos or self.text.stopped:
+        if is_end or self.text.stopped or (self.guide is not None and self.guide.is_complete):
             finish = "stop"
-        elif len(self.output_ids) >= sampling.max_tokens:
+        elif len(self.output_ids) >= self.request.sampling.max_tokens:
             finish = "length"
         if finish is not None:
             text += self.text.flush()
             finish = "stop" if self.text.stopped else finish
         usage = None if finish is None else self.usage()
-        return TokenEvent(token_id=token_id, text=text, logprob=logprob, finish=finish, usage=usage)
+        event = TokenEvent(token_id=token_id, text=text, logprob=sample.logprob, finish=finish, usage=usage)
+        return event if is_end or self.request.sampling.num_logprobs is None else self._with_logprobs(event, sample)
+
+    def _with_logprobs(self, event: TokenEvent, sample: Sample) -> TokenEvent:
+        drawn = self.text.describe(sample.token_id, sample.logprob)
+        return replace(event, drawn=drawn, most_likely=tuple(starmap(self.text.describe, sample.most_likely)))
 
     def abort_event(self) -> TokenEvent:
         """Return the end of an aborted sequence; it adds no token and names the last one again."""
@@ -106,14 +136,12 @@ class StepPlan:
         return [StepPlan((row,), ()) for row in self.decode] + [StepPlan((), (row,)) for row in self.prefill]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    token_id: int
-    logprob: float
-
-
 class Runner(Protocol):
     """What executes a plan and owns whatever a slot holds."""
+
+    def check(self, sampling: SamplingParams) -> None:
+        """Raise `InvalidRequest` for a parameter this runner does not honour; called from any thread."""
+        ...
 
     def admit(self, sequence: TokenSequence) -> None:
         """Prepare `sequence.slot`; may raise for this sequence alone."""

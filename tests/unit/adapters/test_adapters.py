@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.parity_families.merged import overlay
 from core.errors import CheckpointError, ConfigError, InvalidRequest
 from core.types import Adapter, AdapterPrompt, DecodedMedia, FloatArray, Modality
 from engine.encoding.fusion import only_medium
@@ -21,7 +22,6 @@ from models.adapters.merge import (
     merge_linear,
     merge_lora,
     merge_scale,
-    overlay,
 )
 from models.adapters.options import AdapterOptions, ReleasedAdapter
 from models.adapters.tuned_keys import TunedParts, require_tuned_keys

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine.decoding.text_stream import TextStream
+from models.llama.tokenizer_files import load_tokenizer_model
 from models.tiny import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -55,3 +58,20 @@ def test_the_beginning_of_a_stop_string_is_held_until_it_cannot_match() -> None:
 def test_held_text_leaves_at_the_end_when_the_stop_string_stays_unfinished() -> None:
     released, _ = pieces("go STO", "STOP")
     assert "".join(released) == "go STO"
+
+
+def test_the_space_that_marks_a_first_word_is_dropped_unless_the_reply_continues_its_prompt() -> None:
+    model = Path(__file__).resolve().parents[2] / "golden" / "llama_tokenizer" / "tokenizer.model"
+    tokenizer = load_tokenizer_model(model)
+    ids = [i for i in tokenizer.encode("Hello  world") if i != tokenizer.bos_token_id]
+
+    def joined(**options: bool) -> str:
+        stream = TextStream(tokenizer, **options)
+        return "".join(stream.push(token_id) for token_id in [1, *ids]) + stream.flush()
+
+    assert joined() == tokenizer.decode(ids) == "Hello  world"
+    assert joined(continues_text=True) == " Hello  world"
+
+
+def test_a_byte_level_tokenizer_keeps_a_first_space() -> None:
+    assert "".join(pieces(" a")[0]) == " a"

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import CheckpointError, ConfigError, InvalidRequest
+from models.checkpoints import read_checkpoint
 from models.illama.classifier import IllamaClassifier, normalised_pixels
 from models.illama.model import Illama, IllamaConfig
 from models.illama.schedules import PhaseSchedule
 from models.illama.weights import initialise_from_llama, interpolate_positions, load_illama, select_uniformly
-from models.state import read_checkpoint
 
 CONFIG = IllamaConfig(width=24, depth=2, num_heads=3, image_size=16, patch_size=4, num_classes=5)
 LARGER = IllamaConfig(width=24, depth=2, num_heads=3, image_size=32, patch_size=4, num_classes=5)
@@ -190,7 +190,7 @@ def test_the_evaluation_transform_crops_the_centre_below_384_and_squeezes_from_3
 
 
 @pytest.mark.parametrize(
-    ("shape", "sentence"), [((8, 8), r"\(H, W, 3\)"), ((0, 8, 3), "not empty"), ((1, 200, 3), "100 times")]
+    ("shape", "sentence"), [((8, 8), r"\(H, W, 3\)"), ((0, 8, 3), "not empty"), ((1, 200, 3), "at most 50 to 1")]
 )
 def test_a_bad_picture_is_refused(shape: tuple[int, ...], sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence):

@@ -1,10 +1,10 @@
 """Write the held-out photographs of `mini` as `class/file` trees for `benchmarks.naming`.
 
-    python -m benchmarks.mini_sets DATA --out DIR
+    python -m training.recipes.mini_sets DATA --out DIR
 
 DATA holds `caltech101_112.zip`. `DIR/test` gets the test photographs of the classes trained on, `DIR/unseen` every
 photograph of the 21 classes left out, `DIR/validation` what the hedging threshold was chosen on, and
-`DIR/synonyms.json` the other names that count as right.
+`DIR/synonyms.json` the other names that count as right and `DIR/groups.json` what yes-or-no questions ask about.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import argparse
 import json
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from models.mini.assets import VOCABULARY
-from training.recipes.mini_pictures import Name, choose_unseen, read_vocabulary, split_of, spoken
+from training.recipes.mini_pictures import Name, choose_unseen, extra_names, read_vocabulary, split_of, spoken
 
 OTHER_NAMES = {
     "Faces": ["face", "person"], "Faces_easy": ["face", "person"],
@@ -58,9 +58,14 @@ def write_sets(data: Path, out: Path, seed: int) -> dict[str, int]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(stored.read(name))
                 counts[tree] += 1
-    table = {name: synonyms_of(name, imagenet) for name in classes}
-    (out / "synonyms.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    placed = {name.text: name.groups for name in extra_names(classes, imagenet)}
+    _write_json(out / "synonyms.json", {name: synonyms_of(name, imagenet) for name in classes})
+    _write_json(out / "groups.json", {name: placed[spoken(name)] for name in classes})
     return counts
+
+
+def _write_json(path: Path, table: Mapping[str, Iterable[str]]) -> None:
+    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:

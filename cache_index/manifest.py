@@ -1,0 +1,141 @@
+"""What one generation of an index is made of: the only file that a commit replaces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cache_index.index import KINDS, IndexKind
+from core.errors import ConfigError, IndexMismatch
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+METRIC = "inner_product"
+_DIGEST_BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file beside the manifest, its size and the sha256 of its bytes."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """An immutable FAISS file and the metadata of its rows; row i has the id `first_id + i`."""
+
+    kind: IndexKind
+    first_id: int
+    count: int
+    index: FileRecord
+    metadata: FileRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One generation: whose embeddings, of what width, in which files, and which rows have been removed.
+
+    `created` is an ISO 8601 time. Ids are never used twice: `next_id` only grows.
+    """
+
+    encoder_id: str
+    dimension: int
+    created: str
+    generation: int = 1
+    next_id: int = 0
+    segments: tuple[Segment, ...] = ()
+    removed: tuple[int, ...] = field(default=(), repr=False)
+    metric: str = METRIC
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def count(self) -> int:
+        """The number of rows a search can find."""
+        return sum(segment.count for segment in self.segments) - len(self.removed)
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all files but the manifest."""
+        return sum(segment.index.size_bytes + segment.metadata.size_bytes for segment in self.segments)
+
+    def file_names(self) -> set[str]:
+        """Return the names of every file this generation needs."""
+        records = [record for segment in self.segments for record in (segment.index, segment.metadata)]
+        return {MANIFEST_NAME, *(record.name for record in records)}
+
+    def check(self, encoder_id: str | None = None, dimension: int | None = None) -> None:
+        """Raise `IndexMismatch` unless the index was built for this encoder and width; None accepts any."""
+        remedy = "build it again with this model, or name the right index"
+        if dimension is not None and dimension != self.dimension:
+            raise IndexMismatch(
+                f"the index holds vectors of width {self.dimension}; the model makes width {dimension}; {remedy}"
+            )
+        if encoder_id is not None and encoder_id != self.encoder_id:
+            raise IndexMismatch(
+                f"the index holds embeddings of encoder {self.encoder_id!r}; the model's is {encoder_id!r}; {remedy}"
+            )
+
+    def to_json(self) -> str:
+        """Return the manifest as text; `count` is there for people, and is checked when read."""
+        return json.dumps({**asdict(self), "count": self.count}, indent=1)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the current generation of an index folder.
+
+    Raises `ConfigError` when there is none or it is damaged, `IndexMismatch` for another metric or format.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version, metric = fields["format_version"], fields["metric"]
+        if version != FORMAT_VERSION or metric != METRIC:
+            raise IndexMismatch(
+                f"{path} has format {version} and metric {metric!r}; this version reads format {FORMAT_VERSION} with "
+                f"{METRIC!r}; build the index again"
+            )
+        return _parse(fields)
+    except FileNotFoundError:
+        raise ConfigError(f"no index at {folder}; make one with bindchat cache build --out {folder}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error!r}); restore it or build the index again") from error
+
+
+def _parse(fields: dict[str, Any]) -> Manifest:
+    count = fields.pop("count")
+    records = [
+        Segment(**{**row, "index": FileRecord(**row["index"]), "metadata": FileRecord(**row["metadata"])})
+        for row in fields.pop("segments")
+    ]
+    manifest = Manifest(**{**fields, "segments": tuple(records), "removed": tuple(fields["removed"])})
+    if any(segment.kind not in KINDS for segment in records) or count != manifest.count:
+        raise ValueError(f"count is {count}, its segments hold {manifest.count}")
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest, *, digests: bool = True) -> None:
+    """Compare every file with its record; without `digests` only sizes. Raises `ConfigError` naming the first bad one.
+
+    Raises `FileNotFoundError` when a file is gone, as it is when a newer generation has replaced it.
+    """
+    for segment in manifest.segments:
+        for record in (segment.index, segment.metadata):
+            path = folder / record.name
+            damaged = path.stat().st_size != record.size_bytes
+            if damaged or (digests and file_digest(path) != record.sha256):
+                raise ConfigError(f"{path} does not match its checksum; restore it or build the index again")
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_DIGEST_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

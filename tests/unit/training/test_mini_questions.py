@@ -1,0 +1,75 @@
+"""The conversations that teach `mini`: answers hold what the question asks for, doubt is spoken."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from models.mini.assets import VOCABULARY
+from training.recipes.mini_chat import plain_questions
+from training.recipes.mini_pictures import choose_unseen, extra_names, read_vocabulary, split_of
+from training.recipes.mini_questions import IS_GROUP, Interviewer, Thing, article, say_caption, say_what
+
+DOG = Thing("golden retriever", "dog", ("animal",), "Labrador retriever", ("animal",))
+UNSURE = Thing("ketch", "boat", ("vehicle",), "windmill", ("building",), unsure=True)
+
+
+def _interviewer(seed: int) -> Interviewer:
+    return Interviewer(("animal", "vehicle", "food"), ("banana", "hammer"), random.Random(seed))
+
+
+def test_a_sure_answer_names_the_thing_and_its_kind() -> None:
+    assert say_what(DOG) == "This is a golden retriever, a kind of dog."
+
+
+def test_an_unsure_answer_names_both_candidates() -> None:
+    assert say_what(UNSURE) == "It may be a ketch or a windmill."
+    assert say_caption(UNSURE) == "Perhaps a ketch or a windmill."
+
+
+@pytest.mark.parametrize(
+    ("name", "with_article"),
+    [("ant", "an ant"), ("unicycle", "a unicycle"), ("binoculars", "some binoculars"), ("bass", "a bass")],
+)
+def test_names_take_the_article_that_english_gives_them(name: str, with_article: str) -> None:
+    assert article(name) == with_article
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_conversation_alternates_and_ends_with_an_answer(seed: int) -> None:
+    turns = _interviewer(seed).conversation(random.Random(seed).choice((DOG, UNSURE)))
+    roles = [role for role, _ in turns if role != "system"]
+    assert roles == ["user", "assistant"] * (len(roles) // 2)
+    assert all(text.strip() == text and text for _, text in turns)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_question_about_a_group_is_answered_with_the_truth(seed: int) -> None:
+    for (_, question), (_, answer) in zip(*[iter(_interviewer(seed)._group(DOG))] * 2, strict=True):
+        assert any(question.startswith(form.split("{a}")[0]) for form in IS_GROUP)
+        assert answer.startswith("Yes" if "animal" in question else "No")
+
+
+def test_the_vocabulary_has_a_thousand_distinct_imagenet_names() -> None:
+    imagenet, nouns = read_vocabulary(VOCABULARY)
+    assert len({name.text for name in imagenet}) == 1000
+    assert len(nouns) > 5000
+
+
+def test_the_unseen_classes_are_a_fixed_draw_that_training_does_not_name() -> None:
+    imagenet, _ = read_vocabulary(VOCABULARY)
+    classes = ["lobster", "umbrella", "emu", "Faces", *(name.text.replace(" ", "_") for name in imagenet[:60])]
+    unseen = choose_unseen(classes, imagenet, seed=0)
+    assert unseen == choose_unseen(classes, imagenet, seed=0)
+    trained = [name for name in classes if name not in unseen]
+    assert not {name.text for name in extra_names(trained, imagenet)} & {name.replace("_", " ") for name in unseen}
+
+
+def test_photographs_fall_into_three_disjoint_splits() -> None:
+    assert [split_of(number) for number in (5, 10, 1, 2, 11)] == ["test", "test", "validation", "train", "validation"]
+
+
+def test_plain_questions_are_many_and_distinct() -> None:
+    questions = plain_questions()
+    assert len(questions) == len(set(questions)) > 150
