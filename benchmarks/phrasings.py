@@ -3,8 +3,8 @@
     python -m benchmarks.phrasings SETS --url http://127.0.0.1:8000 [--photos 40]
 
 SETS is a folder that `training.recipes.mini_sets` wrote; the photographs come from its `test` tree. A naming answer is
-right when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class; a
-follow-up is a second turn after "What is this?" and the model's own answer to it.
+right when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class;
+a follow-up is a second turn after "What is this?" and the model's own answer to it.
 """
 
 from __future__ import annotations

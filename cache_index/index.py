@@ -7,18 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import faiss
+import faiss as faiss_with_partial_stubs
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import ConfigError, IndexMismatch, InvalidRequest
 from core.types import FloatArray
 
+faiss: Any = faiss_with_partial_stubs
 IdArray = npt.NDArray[np.int64]
 IndexKind = Literal["flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq"]
 KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
-_FLAT_ROWS = 20_000  # exact search of so few rows takes a few milliseconds; nothing beats it
+FLAT_ROWS = 20_000  # exact search of so few rows takes a few milliseconds; nothing beats it
 _HNSW_ROWS = 200_000  # above it the graph takes longer to build than a coarse quantizer, for little speed
 _HNSW_LINKS = 32
 _TRAINING_ROWS_PER_LIST = 40  # k-means in FAISS asks for at least 39
@@ -29,15 +30,10 @@ _WRITE_BYTES = 1 << 20
 
 def footprint_bytes(kind: IndexKind, count: int, dimension: int) -> int:
     """Return about how many bytes of memory an index of N rows takes, overhead of ids and links included."""
-    row_bytes = {
-        "flat": 4 * dimension,
-        "hnsw": 4 * dimension + 8 * _HNSW_LINKS + 16,
-        "ivf_flat": 4 * dimension + 16,
-        "ivf_sq8": dimension + 16,
-        "ivf_pq": _num_subquantizers(dimension) + 16,  # its refining copy is left on disk, memory-mapped
-    }
+    codes = {"ivf_sq8": dimension, "ivf_pq": _num_subquantizers(dimension)}  # PQ's 8-bit copy is best memory-mapped
+    row_bytes = codes.get(kind, 4 * dimension) + (8 * _HNSW_LINKS if kind == "hnsw" else 16)
     centroids = 4 * dimension * num_lists(count) if kind.startswith("ivf") else 0
-    return count * row_bytes[kind] + centroids
+    return count * row_bytes + centroids
 
 
 def choose_kind(count: int, dimension: int, memory_budget_bytes: int) -> IndexKind:
@@ -48,7 +44,7 @@ def choose_kind(count: int, dimension: int, memory_budget_bytes: int) -> IndexKi
     """
     preferred: list[IndexKind] = ["ivf_flat", "ivf_sq8"]
     if count <= _HNSW_ROWS:
-        preferred.insert(0, "flat" if count <= _FLAT_ROWS else "hnsw")
+        preferred.insert(0, "flat" if count <= FLAT_ROWS else "hnsw")
     fitting = (kind for kind in preferred if footprint_bytes(kind, count, dimension) <= memory_budget_bytes)
     return next(fitting, "ivf_pq")
 
@@ -101,15 +97,13 @@ class FaissIndex:
     """Any FAISS inner-product index that can give its vectors back."""
 
     def __init__(self, index: Any) -> None:
-        self._outer_ids: IdArray | None = None
-        if isinstance(index, faiss.IndexIDMap):  # the plain kind cannot give vectors back by its own ids
-            self._outer_ids = faiss.vector_to_array(index.id_map).astype(np.int64)
-            self._order = np.argsort(self._outer_ids, kind="stable")
-            self._owner, index = index, faiss.downcast_index(index.index)
+        self._owner = index  # keeps what is unwrapped alive
+        if isinstance(index, faiss.IndexIDMap):  # cannot give vectors back by its own ids; rows are counted from 0
+            index = faiss.downcast_index(index.index)
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise IndexMismatch("the index ranks by distance; the cache needs one built for inner product")
         if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
-            # Without it an inverted file cannot give a vector back by its id, nor skip removed rows cheaply.
+            # without it an inverted file cannot give a vector back by its id
             inverted_file.make_direct_map()
         self._index = index
 
@@ -129,28 +123,20 @@ class FaissIndex:
         """Append rows `(n, E)`; their ids go on from the last one."""
         self._index.add(np.ascontiguousarray(rows, dtype=np.float32))
 
-    def search(self, queries: FloatArray, k: int, *, removed: IdArray | None = None) -> tuple[FloatArray, IdArray]:
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IdArray]:
         """Return `(B, k)` inner products in falling order and ids; k is clamped to the size of the index.
 
-        Rows in `removed` are never found. An approximate type may find fewer than k: the rest have id -1. Raises
-        `IndexMismatch` when the queries `(B, E)` are not of the index's dimension, `InvalidRequest` when not finite.
+        An approximate type may find fewer than k: the rest have id -1. Raises `IndexMismatch` when the queries
+        `(B, E)` are not of the index's dimension, and `InvalidRequest` when they are not finite.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise IndexMismatch(f"queries have shape {queries.shape}; the index takes (rows, {self.dimension})")
         if not np.isfinite(queries).all():
             raise InvalidRequest("the query holds values that are not finite; embed the input again")
-        num_removed = 0 if removed is None else len(removed)
-        k = min(k, len(self) - num_removed)
-        if k <= 0:
+        k = min(k, len(self))
+        if k == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        parameters = None
-        if removed is not None and num_removed:
-            hidden = faiss.IDSelectorBatch(self._positions(removed))
-            parameters = _search_parameters(self._index, faiss.IDSelectorNot(hidden))
-            parameters.hidden = hidden  # FAISS keeps a bare pointer to it
-        scores, ids = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k, params=parameters)
-        if self._outer_ids is not None:
-            ids = np.where(ids < 0, ids, self._outer_ids[ids])
+        scores, ids = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
         return scores, ids
 
     def vectors(self, ids: IdArray) -> FloatArray:
@@ -158,42 +144,14 @@ class FaissIndex:
 
         Raises `InvalidRequest` for an id that the index does not hold.
         """
-        found: FloatArray = self._index.reconstruct_batch(self._positions(ids))
+        if len(outside := ids[(ids < 0) | (ids >= len(self))]):
+            raise InvalidRequest(f"the index holds no row {outside[0]}; it has {len(self)} rows", param="ids")
+        found: FloatArray = self._index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64))
         return found
 
     def write(self, write: Callable[[bytes], object]) -> None:
         """Serialise into a callable that takes bytes. An error it raises is raised by `write` too, as FAISS's."""
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
-
-    def _positions(self, ids: IdArray) -> IdArray:
-        ids = np.ascontiguousarray(ids, dtype=np.int64)
-        positions = ids
-        if self._outer_ids is not None:
-            slots = np.searchsorted(self._outer_ids, ids, sorter=self._order)
-            positions = self._order[np.minimum(slots, len(self) - 1)]
-            known = self._outer_ids[positions] == ids
-        else:
-            known = (ids >= 0) & (ids < len(self))
-        if not known.all():
-            raise InvalidRequest(f"the index holds no row {ids[~known][0]}; it has {len(self)} rows", param="ids")
-        return positions
-
-
-def _search_parameters(index: Any, selector: Any) -> Any:
-    """Return FAISS search parameters that keep the index's own settings and skip what the selector hides."""
-    if isinstance(index, faiss.IndexPreTransform):
-        inner = _search_parameters(faiss.downcast_index(index.index), selector)
-        return faiss.SearchParametersPreTransform(index_params=inner)
-    if isinstance(index, faiss.IndexRefine):
-        inner = _search_parameters(faiss.downcast_index(index.base_index), selector)
-        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
-    if isinstance(index, faiss.IndexIVFPQ):
-        return faiss.IVFPQSearchParameters(sel=selector, nprobe=index.nprobe)
-    if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nprobe)
-    if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
-    return faiss.SearchParameters(sel=selector)
 
 
 def read_index(path: Path, *, memory_map: bool = False) -> FaissIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from core.errors import ConfigError, IndexMismatch
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 METRIC = "inner_product"
-_DIGEST_BLOCK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Manifest:
 
     encoder_id: str
     dimension: int
-    created: str
+    created: str = ""
     generation: int = 1
     next_id: int = 0
     segments: tuple[Segment, ...] = ()
@@ -60,14 +60,9 @@ class Manifest:
         return sum(segment.count for segment in self.segments) - len(self.removed)
 
     @property
-    def size_bytes(self) -> int:
-        """The bytes of all files but the manifest."""
-        return sum(segment.index.size_bytes + segment.metadata.size_bytes for segment in self.segments)
-
-    def file_names(self) -> set[str]:
-        """Return the names of every file this generation needs."""
-        records = [record for segment in self.segments for record in (segment.index, segment.metadata)]
-        return {MANIFEST_NAME, *(record.name for record in records)}
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file but the manifest."""
+        return tuple(record for segment in self.segments for record in (segment.index, segment.metadata))
 
     def check(self, encoder_id: str | None = None, dimension: int | None = None) -> None:
         """Raise `IndexMismatch` unless the index was built for this encoder and width; None accepts any."""
@@ -124,18 +119,8 @@ def verify_files(folder: Path, manifest: Manifest, *, digests: bool = True) -> N
 
     Raises `FileNotFoundError` when a file is gone, as it is when a newer generation has replaced it.
     """
-    for segment in manifest.segments:
-        for record in (segment.index, segment.metadata):
-            path = folder / record.name
-            damaged = path.stat().st_size != record.size_bytes
-            if damaged or (digests and file_digest(path) != record.sha256):
-                raise ConfigError(f"{path} does not match its checksum; restore it or build the index again")
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_DIGEST_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    for record in manifest.files:
+        with (folder / record.name).open("rb") as file:
+            damaged = os.fstat(file.fileno()).st_size != record.size_bytes
+            if damaged or (digests and hashlib.file_digest(file, "sha256").hexdigest() != record.sha256):
+                raise ConfigError(f"{file.name} does not match its checksum; restore it or build the index again")

@@ -92,6 +92,12 @@ class DeadlineExceeded(AppError):
     code = "deadline_exceeded"
 
 
+class StorageFull(AppError):
+    """The disk refused a write; what was stored before is as it was."""
+
+    code = "insufficient_storage"
+
+
 class EngineFault(AppError):
     """A fault of ours; details are in the log only."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
@@ -22,7 +22,7 @@ from core.types import (
     Modality,
     TokenEvent,
 )
-from engine.encoding.service import EncodingService, gather_or_cancel
+from engine.encoding.service import EncodingService, MediumReport, gather_or_cancel
 from engine.prompting import PromptBuilder, media_in_scope
 from engine.streams import merge
 from models.bundle import ModelBundle
@@ -70,6 +70,18 @@ class PipelineConfig:
     max_in_flight: int = 64
     stall_after_s: float = 120.0
     created_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """What was done for a request before its first token: each medium of the condition, and milliseconds per stage."""
+
+    media: tuple[MediumReport, ...]
+    stages_ms: Mapping[str, float]
+
+
+def _ignore(preparation: Preparation) -> None:
+    """Tell nobody."""
 
 
 class Watchdog:
@@ -188,14 +200,17 @@ class Pipeline:
             self._encoding.check(media)
         return await gather_or_cancel([self._encoding.embed(media) for media in inputs])
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChoiceEvent]:
+    async def stream(
+        self, request: ChatRequest, on_prepared: Callable[[Preparation], None] = _ignore
+    ) -> AsyncIterator[ChoiceEvent]:
         """Yield the events of every choice as they come; each choice ends with one `finish` event.
 
+        `on_prepared` hears once, before the first event, what the reply is conditioned on.
         Every refusal is an `AppError` before the first event. Closing the iterator at any stage aborts the rest of
         the work and returns when its slots are free.
         """
         with self._admitted(request):
-            decode_requests = await self._prepare(request)
+            decode_requests = await self._prepare(request, on_prepared)
             async with aclosing(merge(list(map(self._generate, decode_requests)))) as events:
                 async for choice, event in events:
                     yield ChoiceEvent(choice=choice, event=event)
@@ -226,7 +241,7 @@ class Pipeline:
             self._num_requests -= 1
             self._num_choices -= request.num_replies
 
-    async def _prepare(self, request: ChatRequest) -> list[DecodeRequest]:
+    async def _prepare(self, request: ChatRequest, on_prepared: Callable[[Preparation], None]) -> list[DecodeRequest]:
         """Return one decode request per reply, those of one prompt together; choice i of each draws with `seed + i`."""
         timer = StageTimer()
         media = media_in_scope(request.messages, request.scope)
@@ -234,7 +249,7 @@ class Pipeline:
         with timer.stage("prompt"):
             prompts = self._prompts.build_each(request)
         with timer.stage("embed"):
-            vector = await self._encoding.embed(media) if media else None
+            vector, reports = await self._encoding.embed_with_report(media) if media else (None, ())
         with timer.stage("condition"):
             condition = await self._condition(request.request_id, vector)
         self._log.event(
@@ -244,6 +259,7 @@ class Pipeline:
             prompt_tokens=sum(map(len, prompts)),
             stages_ms=timer.milliseconds,
         )
+        on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds))
         seed = request.sampling.seed
         return [
             DecodeRequest(

@@ -27,7 +27,9 @@ class ChoiceReply:
 class Reply:
     """Gather the events of one request and give them OpenAI's shape."""
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: ChatRequest, *, with_bind: bool = False) -> None:
+        self.bind: dict[str, Any] = {}
+        self._with_bind = with_bind
         self._head = {"id": request.request_id, "created": int(time.time()), "model": request.model}
         self._choices_per_prompt = request.num_choices
         self._has_logprobs = request.sampling.num_logprobs is not None
@@ -73,7 +75,8 @@ class Reply:
             }
             for index, choice in enumerate(self.choices)
         ]
-        return {**self._head, "object": "chat.completion", "choices": choices, "usage": self.usage()}
+        bind = {"bind": self.bind} if self._with_bind else {}
+        return {**self._head, "object": "chat.completion", "choices": choices, "usage": self.usage(), **bind}
 
     def first_chunk_choices(self) -> list[dict[str, Any]]:
         """Return what a stream says before the first event, one chunk each."""
@@ -87,7 +90,9 @@ class Reply:
         return said if event.finish is None else [*said, chunk_choice(index, {}, event.finish)]
 
     def chunk(self, choices: Sequence[dict[str, Any]], **extra: Any) -> dict[str, Any]:
-        """Return one `chat.completion.chunk` object."""
+        """Return one `chat.completion.chunk` object; those that end a choice carry `bind` when it was asked for."""
+        if self._with_bind and any(choice["finish_reason"] for choice in choices):
+            extra["bind"] = self.bind
         return {**self._head, "object": "chat.completion.chunk", "choices": list(choices), **extra}
 
 

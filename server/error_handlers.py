@@ -23,6 +23,7 @@ from core.errors import (
     MediaTooLarge,
     NotReady,
     Overloaded,
+    StorageFull,
     Unauthorized,
     UnknownName,
     UnsupportedMedia,
@@ -51,6 +52,7 @@ ERROR_TABLE: dict[type[AppError], ErrorRow] = {
     Overloaded: ErrorRow(429, "overloaded_error"),
     NotReady: ErrorRow(503, "server_error"),
     DeadlineExceeded: ErrorRow(504, "server_error"),
+    StorageFull: ErrorRow(507, "server_error"),
     EngineFault: ErrorRow(500, "server_error", public=False),
     ConfigError: ErrorRow(500, "server_error", public=False),
 }

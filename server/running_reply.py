@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from core.types import ChatRequest
 from server.choice_stream import ChoiceStream
 from server.completions import Reply
 from server.context import AppContext, Service
+from server.media_reports import medium_object
 from server.trace import RequestTrace
+
+if TYPE_CHECKING:
+    from engine.pipeline import Preparation
 
 
 class RunningReply:
@@ -35,7 +40,9 @@ class RunningReply:
             num_media=sum(len(message.media) for message in request.messages),
         )
         self._opened_s = self._first_s = time.perf_counter()
-        self.stream: ChoiceStream = context.open_stream(service.pipeline.stream(request), self._note_first_event)
+        self.stream: ChoiceStream = context.open_stream(
+            service.pipeline.stream(request, self._note_preparation), self._note_first_event
+        )
 
     async def collect(self) -> Reply:
         """Read every event and return the whole reply. Raises what the reply failed with."""
@@ -57,6 +64,12 @@ class RunningReply:
             completion_tokens=usage["completion_tokens"],
             finish_reasons=[choice.finish for choice in self.reply.choices],
         )
+
+    def _note_preparation(self, preparation: Preparation) -> None:
+        stages_ms = self.trace.timer.milliseconds
+        stages_ms.update(preparation.stages_ms)
+        media = [medium_object(report) for report in preparation.media]
+        self.reply.bind.update(media=media, stages_ms=stages_ms)  # later stages are still to come
 
     def _note_first_event(self) -> None:
         self._first_s = time.perf_counter()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from core.types import ChatRequest, FinishReason
-from server.completions import Reply
+from server.completions import Reply, logprob_entries
 
 if TYPE_CHECKING:
     from engine.pipeline import ChoiceEvent
@@ -18,11 +19,15 @@ class TextReply(Reply):
     def __init__(self, request: ChatRequest, echoes: Sequence[str]) -> None:
         super().__init__(request)
         self._echoes = echoes
+        self._num_chars_sent = [0] * len(self.choices)
 
     def completion(self) -> dict[str, Any]:
         """Return the whole `text_completion` object."""
         choices = [
-            _text_choice(index, self._echo(index) + "".join(choice.pieces), choice.finish)
+            {
+                **_text_choice(index, self._echo(index) + "".join(choice.pieces), choice.finish),
+                "logprobs": _logprobs(choice.logprobs, offset=0) if self._has_logprobs else None,
+            }
             for index, choice in enumerate(self.choices)
         ]
         return {**self._head, "object": "text_completion", "choices": choices, "usage": self.usage()}
@@ -33,10 +38,15 @@ class TextReply(Reply):
 
     def chunk_choices(self, choice_event: ChoiceEvent) -> list[dict[str, Any]]:
         """Return the text of one event; the last one of a choice says why it ended."""
-        event = choice_event.event
-        if not event.text and event.finish is None:
+        event, index = choice_event.event, choice_event.choice
+        entries = logprob_entries(event)
+        if not event.text and event.finish is None and not entries:
             return []
-        return [_text_choice(choice_event.choice, event.text, event.finish)]
+        said = _text_choice(index, event.text, event.finish)
+        if entries:
+            said["logprobs"] = _logprobs(entries, offset=self._num_chars_sent[index])
+            self._num_chars_sent[index] += sum(len(entry["token"]) for entry in entries)
+        return [said]
 
     def chunk(self, choices: Sequence[dict[str, Any]], **extra: Any) -> dict[str, Any]:
         """Return one `text_completion` object of a stream."""
@@ -48,3 +58,15 @@ class TextReply(Reply):
 
 def _text_choice(index: int, text: str, finish: FinishReason | None = None) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
+
+
+def _logprobs(entries: Sequence[dict[str, Any]], *, offset: int) -> dict[str, Any]:
+    """Return the completions form of a chat's entries; offsets count characters from the reply's start."""
+    tokens = [entry["token"] for entry in entries]
+    starts = list(accumulate((len(token) for token in tokens), initial=offset))[:-1]
+    return {
+        "tokens": tokens,
+        "token_logprobs": [entry["logprob"] for entry in entries],
+        "top_logprobs": [{likely["token"]: likely["logprob"] for likely in entry["top_logprobs"]} for entry in entries],
+        "text_offset": starts,
+    }

@@ -28,7 +28,9 @@ MAX_REPETITIONS = 10_000  # one length or count in a schema, or the product of a
 COMPILE_TIMEOUT_S = 20.0
 _MAX_KEPT = 32
 _JSON_STYLE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]?", "lenient": False, "coerce_one_of": False}
-_COUNT = re.compile(r"\{(\d*)(?:,(\d*))?\}")
+_COUNT = re.compile(
+    r"\\[xuU]\{\w*\}|\\.|\{(\d*)(?:,(\d*))?\}", re.DOTALL
+)  # escapes first, so that \x{2603} is no count
 
 
 class OutputGuide:

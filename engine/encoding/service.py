@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from core.telemetry import StageTimer
 from core.types import DecodedMedia, Embedding, FloatArray, MediaBlob, Modality
 from engine.encoding.fusion import fuse
 from engine.encoding.runner import EncoderRunner
@@ -15,6 +17,20 @@ from engine.encoding.runner import EncoderRunner
 T = TypeVar("T")
 Refine = Callable[[FloatArray], FloatArray]
 Blend = Callable[[Sequence[FloatArray], Sequence[float]], FloatArray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediumReport:
+    """What became of one medium: the decoded array's shape and rates, the encoder's confidence, milliseconds."""
+
+    modality: Modality
+    container: str
+    weight: float
+    shape: tuple[int, ...]
+    sample_rate_hz: float | None
+    frames_per_s: float | None
+    confidence: float | None
+    stages_ms: Mapping[str, float]
 
 
 class MediaDecoder(Protocol):
@@ -57,18 +73,39 @@ class EncodingService:
 
     async def embed(self, media: Sequence[MediaBlob]) -> FloatArray:
         """Return the blend `(E,)` of at least one medium. Cancelling the call abandons every row of it."""
-        embeddings = await gather_or_cancel([self._embed_one(blob) for blob in media])
-        vector = self._blend([embedding.vector for embedding in embeddings], [blob.weight for blob in media])
-        if self._refine is None:
-            return vector
-        return await asyncio.to_thread(self._refine, vector)
+        return (await self.embed_with_report(media))[0]
 
-    async def _embed_one(self, blob: MediaBlob) -> Embedding:
+    async def embed_with_report(self, media: Sequence[MediaBlob]) -> tuple[FloatArray, tuple[MediumReport, ...]]:
+        """Return what `embed` returns, and what became of each medium."""
+        rows = await gather_or_cancel([self._embed_one(blob) for blob in media])
+        reports = tuple(report for _, report in rows)
+        vector = self._blend([embedding.vector for embedding, _ in rows], [blob.weight for blob in media])
+        if self._refine is None:
+            return vector, reports
+        return await asyncio.to_thread(self._refine, vector), reports
+
+    async def _embed_one(self, blob: MediaBlob) -> tuple[Embedding, MediumReport]:
+        timer = StageTimer()
+        with timer.stage("decode"):
+            media = await self._decoded(blob)
+        with timer.stage("encode"):
+            embedding = await self._runner.encode(blob.modality, media)
+        report = MediumReport(
+            modality=blob.modality,
+            container=blob.container,
+            weight=blob.weight,
+            shape=media.array.shape,
+            sample_rate_hz=media.sample_rate_hz,
+            frames_per_s=media.frames_per_s,
+            confidence=embedding.confidence,
+            stages_ms=timer.milliseconds,
+        )
+        return embedding, report
+
+    async def _decoded(self, blob: MediaBlob) -> DecodedMedia:
         if blob.modality is Modality.TEXT:  # its encoder takes UTF-8
-            media = DecodedMedia(container=blob.container, array=np.frombuffer(blob.data, dtype=np.uint8))
-        else:
-            media = await self._decoder.decode(blob)
-        return await self._runner.encode(blob.modality, media)
+            return DecodedMedia(container=blob.container, array=np.frombuffer(blob.data, dtype=np.uint8))
+        return await self._decoder.decode(blob)
 
 
 async def gather_or_cancel(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

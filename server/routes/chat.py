@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.choice_stream import unless_disconnected
+from server.completions import Reply
 from server.context import AppContext, Service, context_of
 from server.forms import UploadedFile, split_form
 from server.running_reply import RunningReply
@@ -62,6 +64,7 @@ async def _answer(
     with trace.timer.stage("take_media"):
         builder = context.request_builder(service, trace.owner)
         request = await builder.build(body, files, request_id=f"chatcmpl-{uuid.uuid4().hex}")
-    running = RunningReply(context, service, trace, request)
+    shape = partial(Reply, with_bind=body.bind is not None and body.bind.trace)
+    running = RunningReply(context, service, trace, request, shape)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await reply_response(running, stream=request.stream, include_usage=include_usage)

@@ -53,6 +53,7 @@ class BindOptions(EdgeModel):
     """How media become the condition of the reply."""
 
     scope: Literal["latest", "all"] = "latest"
+    trace: bool = False  # the answer says what was sampled and how long each stage took
 
 
 class Message(EdgeModel):

@@ -8,6 +8,7 @@ from core.errors import InvalidRequest
 from server.schemas.bodies import parse_body
 from server.schemas.chat import ChatCompletionBody, Message, refuse_unsupported
 
+MAX_LOGPROBS = 20
 DEFAULT_MAX_TOKENS = 16  # OpenAI's default of this endpoint
 CHAT_ONLY_FIELDS = frozenset(
     {"messages", "bind", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls", "top_logprobs"}
@@ -34,16 +35,28 @@ def parse_completion_body(body: dict[str, Any]) -> CompletionBody:
     """Check a decoded JSON object. Raises `InvalidRequest` naming the field and what is allowed."""
     for name in sorted(CHAT_ONLY_FIELDS & body.keys()):
         raise InvalidRequest(f"{name} is a field of /v1/chat/completions; remove it", param=name)
-    for name, off_values in (("suffix", (None, "")), ("best_of", (None, 1)), ("logprobs", (None,))):
+    for name, off_values in (("suffix", (None, "")), ("best_of", (None, 1))):
         if body.get(name) not in off_values or isinstance(body.get(name), bool):
             raise InvalidRequest(f"{name} is not supported here; leave it out", param=name)
     refuse_unsupported(body)
     _check_prompt(body.get("prompt"))
     fields = {name: value for name, value in body.items() if name not in {"suffix", "best_of", "logprobs"}}
-    parsed = parse_body(CompletionBody, fields)
+    parsed = parse_body(CompletionBody, fields | _chat_logprobs(body))
     if parsed.stream_options is not None and not parsed.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     return parsed if parsed.max_tokens is not None else parsed.model_copy(update={"max_tokens": DEFAULT_MAX_TOKENS})
+
+
+def _chat_logprobs(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a chat's words for `logprobs: N`: the drawn tokens and the N most likely ones at each place."""
+    number = body.get("logprobs")
+    if number is None:
+        return {}
+    if not _is_id(number) or not 0 <= number <= MAX_LOGPROBS:
+        raise InvalidRequest(f"logprobs must be an integer in [0, {MAX_LOGPROBS}]", param="logprobs")
+    if body.get("echo"):
+        raise InvalidRequest("logprobs of an echoed prompt are not computed; leave echo out", param="logprobs")
+    return {"logprobs": True, "top_logprobs": number}
 
 
 def _check_prompt(prompt: Any) -> None:

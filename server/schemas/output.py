@@ -8,28 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from core.errors import InvalidRequest
 from core.types import Grammar
 from server.schemas.parts import EdgeModel
 
 NonEmptyText = Annotated[str, Field(min_length=1)]
-
-
-class TextFormat(EdgeModel):
-    """Any text."""
-
-    type: Literal["text"]
-
-    def grammar(self) -> Grammar | None:
-        return None
-
-
-class JsonObjectFormat(EdgeModel):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-    def grammar(self) -> Grammar:
-        return Grammar(kind="json_schema", source='{"type":"object"}', param="response_format")
 
 
 class NamedSchema(EdgeModel):
@@ -41,17 +24,23 @@ class NamedSchema(EdgeModel):
     strict: bool | None = None
 
 
-class JsonSchemaFormat(EdgeModel):
-    """JSON that matches a schema."""
+class ResponseFormat(EdgeModel):
+    """Any text, any JSON object, or JSON that matches a schema."""
 
-    type: Literal["json_schema"]
-    json_schema: NamedSchema
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
 
-    def grammar(self) -> Grammar:
-        return Grammar(kind="json_schema", source=json.dumps(self.json_schema.schema_), param="response_format")
-
-
-ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+    def grammar(self) -> Grammar | None:
+        """Return what the reply must match, None for text. Raises `InvalidRequest` when type and schema disagree."""
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise InvalidRequest(
+                f"response_format.json_schema belongs to type json_schema, and type is {self.type}; send both or none",
+                param="response_format.json_schema",
+            )
+        if self.type == "text":
+            return None
+        source = json.dumps(self.json_schema.schema_ if self.json_schema else {"type": "object"})
+        return Grammar(kind="json_schema", source=source, param="response_format")
 
 
 def choice_grammar(texts: Sequence[str]) -> Grammar:
@@ -61,4 +50,4 @@ def choice_grammar(texts: Sequence[str]) -> Grammar:
 
 def _literal(text: str) -> str:
     """Return the expression that matches `text` alone, each special character by its code point."""
-    return "".join(c if c.isascii() and c.isalnum() else f"\\x{{{ord(c):X}}}" for c in text)
+    return "".join(c if c.isascii() and c.isalnum() else f"\\U{ord(c):08X}" for c in text)

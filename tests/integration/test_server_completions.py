@@ -149,3 +149,28 @@ def test_values_that_ask_for_nothing_are_taken(server: LiveServer) -> None:
 
 def test_an_unknown_model_is_not_found(server: LiveServer) -> None:
     assert_refused(complete(server, model="nobody"), 404, "nobody", param="model")
+
+
+def test_logprobs_come_in_the_form_of_completions(client: openai.OpenAI, server: LiveServer) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "prompt": "once upon", "max_tokens": 8, "temperature": 0, "logprobs": 2}
+    extra = {"ignore_eos": True}
+    whole = client.completions.create(**fields, extra_body=extra).choices[0].logprobs
+    assert whole is not None
+    assert whole.tokens and whole.token_logprobs and whole.top_logprobs and whole.text_offset
+    assert len(whole.tokens) == len(whole.token_logprobs) == 8
+    best = [max(likely.values()) for likely in whole.top_logprobs]
+    assert best == whole.token_logprobs
+    assert whole.text_offset == [sum(map(len, whole.tokens[:place])) for place in range(8)]
+    with client.completions.create(**fields, stream=True, extra_body=extra) as stream:
+        found = [choice.logprobs for chunk in stream for choice in chunk.choices if choice.logprobs is not None]
+    assert [token for part in found for token in part.tokens or []] == whole.tokens
+    assert [start for part in found for start in part.text_offset or []] == whole.text_offset
+
+
+@pytest.mark.parametrize("logprobs", [True, -1, 21, 1.5, "2"])
+def test_logprobs_out_of_range_are_refused(server: LiveServer, logprobs: Any) -> None:
+    assert_refused(complete(server, logprobs=logprobs), 400, "logprobs", param="logprobs")
+
+
+def test_logprobs_of_an_echo_are_refused(server: LiveServer) -> None:
+    assert_refused(complete(server, logprobs=1, echo=True), 400, "echo", param="logprobs")

@@ -165,8 +165,8 @@ class StepLoop:
         self._outbox.post(sequence.channel, item)
 
     def _fault(self, sequence: TokenSequence, error: Exception) -> AppError:
-        if isinstance(error, InvalidRequest):
-            return error
+        if sequence.guide is not None and isinstance(error, InvalidRequest):
+            return error  # the client's own grammar, not the engine
         self._log.fault("row_failed", error, request_id=sequence.request.request_id)
         return EngineFault("the engine failed on this request; the log has the details")
 

@@ -31,9 +31,7 @@ class NativeRunner:
         pack_linears(decoder)
         weight = decoder.tok_embeddings.weight
         self._device = weight.device
-        self._cache = KVCache(
-            decoder.config, num_slots=config.max_slots, max_context=config.max_context, like=weight
-        )
+        self._cache = KVCache(decoder.config, num_slots=config.max_slots, max_context=config.max_context, like=weight)
         self._conditions = ConditionSlots(decoder, num_slots=config.max_slots)
         self._num_groups = decoder.config.num_heads // decoder.config.num_kv_heads
 

@@ -59,7 +59,7 @@ def matches(value: Any, wanted: dict[str, Any]) -> bool:
     if type(value) is not kinds[wanted["type"]]:
         return False
     if wanted["type"] == "integer":
-        return wanted["minimum"] <= value <= wanted["maximum"]
+        return bool(wanted["minimum"] <= value <= wanted["maximum"])
     if wanted["type"] == "string":
         return len(value) <= wanted.get("maxLength", 99) and bool(re.search(wanted.get("pattern", ""), value))
     if wanted["type"] == "array":
@@ -90,12 +90,13 @@ def test_random_weights_write_json_that_parses_and_validates(cases: list[tuple[d
         assert matches(json.loads(text), wanted), (wanted, text)
 
 
-@pytest.mark.parametrize("pattern", [r"[0-9]{3}-[a-f]{2}", "yes|no|maybe", "é{2}ß", "a?"])
+@pytest.mark.parametrize("pattern", [r"[0-9]{3}-[a-f]{2}", "yes|no|maybe", "é{2}ß", "a?", r"\x{2603}\U0001F600|\{"])
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 async def test_a_reply_matches_its_expression_whole(pattern: str, temperature: float) -> None:
     async with running_backend(tiny_bundle()) as backend:
         request = decode_request("r", temperature=temperature, seed=1, ignore_eos=False, grammar=regex(pattern))
         events = await collect(backend, request)
+    pattern = pattern.replace(r"\x{2603}", r"\u2603")  # Rust's spelling and Python's
     assert re.fullmatch(pattern, "".join(event.text for event in events))
     assert events[-1].finish == "stop"
 
@@ -143,6 +144,7 @@ async def test_max_tokens_and_stop_strings_may_cut_a_guided_reply() -> None:
         (regex("(a"), "unclosed group"),
         (regex("(?=a)b"), "look-ahead"),
         (regex("((a{1000}){1000}){1000}"), "10000 times"),
+        (regex(r"\\x{10001}"), "10000 times"),
     ],
 )
 async def test_a_grammar_that_cannot_be_followed_exactly_is_refused(grammar: Grammar, reason: str) -> None:

@@ -152,9 +152,7 @@ async def test_a_condition_of_the_wrong_shape_fails_its_own_row_and_the_loop_liv
 
 
 async def test_a_token_outside_the_vocabulary_fails_its_own_row_in_the_middle_of_a_batch() -> None:
-    bad_request = DecodeRequest(
-        request_id="bad", token_ids=(5, 99999), sampling=decode_request("x").sampling
-    )
+    bad_request = DecodeRequest(request_id="bad", token_ids=(5, 99999), sampling=decode_request("x").sampling)
     async with running_backend(tiny_bundle()) as backend:
         expected = await generated_ids(backend, decode_request("alone", max_tokens=30))
         good = asyncio.create_task(generated_ids(backend, decode_request("good", max_tokens=30)))

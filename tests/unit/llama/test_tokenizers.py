@@ -44,7 +44,7 @@ TEXTS = [
     "emoji 😀👍🏽👩‍👩‍👧‍👦🇫🇮",
     "zero\u200bwidth and \u00a0no-break\u3000ideographic",
     "def f(x):\n    return {'a': [x ** 2 for _ in range(10)]}\n",
-    "<html><body class=\"a\">&amp;</body></html>",
+    '<html><body class="a">&amp;</body></html>',
     "SELECT * FROM t WHERE id >= 42; -- comment",
     "don't, we'll, I'm, they've, she'd, it's, DON'T",
     "https://example.com/path?q=1&r=%20#frag",

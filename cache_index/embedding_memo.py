@@ -1,0 +1,81 @@
+"""An exact store of embeddings already made: it saves work and never changes a result."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from core.types import Embedding
+
+_ENTRY_BYTES = 1024  # key strings, objects and table slots of one entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoKey:
+    """All that an embedding depends on, and whose it is.
+
+    `content_sha256` is the full digest of the bytes as sent; `decode_options` is any text that differs when the same
+    bytes are decoded otherwise; `tenant` keeps one client from learning by timing what another has sent.
+    """
+
+    encoder_id: str
+    content_sha256: str
+    decode_options: str = ""
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoStats:
+    """Counters since the start, and what is held now."""
+
+    hits: int
+    misses: int
+    entries: int
+    size_bytes: int
+
+
+class EmbeddingMemo:
+    """Embeddings by `MemoKey`, the least recently used dropped beyond `max_bytes`. Safe in several threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[MemoKey, Embedding] = OrderedDict()
+        self._size_bytes = self._hits = self._misses = 0
+
+    def get(self, key: MemoKey) -> Embedding | None:
+        """Return the embedding, or None for a miss; both are counted."""
+        with self._lock:
+            embedding = self._entries.get(key)
+            if embedding is None:
+                self._misses += 1
+                return None
+            self._hits += 1
+            self._entries.move_to_end(key)
+            return embedding
+
+    def put(self, key: MemoKey, embedding: Embedding) -> None:
+        """Keep an embedding; its vector becomes read-only. One larger than the whole memo is not kept."""
+        embedding.vector.flags.writeable = False
+        with self._lock:
+            self._drop(key)
+            self._entries[key] = embedding
+            self._size_bytes += _entry_bytes(embedding)
+            while self._size_bytes > self._max_bytes:
+                self._drop(next(iter(self._entries)))
+
+    def stats(self) -> MemoStats:
+        """Return the counters."""
+        with self._lock:
+            return MemoStats(
+                hits=self._hits, misses=self._misses, entries=len(self._entries), size_bytes=self._size_bytes
+            )
+
+    def _drop(self, key: MemoKey) -> None:
+        if (dropped := self._entries.pop(key, None)) is not None:
+            self._size_bytes -= _entry_bytes(dropped)
+
+
+def _entry_bytes(embedding: Embedding) -> int:
+    return _ENTRY_BYTES + int(embedding.vector.nbytes)

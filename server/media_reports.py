@@ -1,0 +1,38 @@
+"""What the answer's `bind` object tells about one medium; never its content."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from core.types import Modality
+
+if TYPE_CHECKING:
+    from engine.encoding.service import MediumReport
+
+
+def medium_object(report: MediumReport) -> dict[str, Any]:
+    """Return what was sampled, how sure the encoder is (null where it cannot tell), and milliseconds."""
+    return {
+        "modality": str(report.modality),
+        "container": report.container,
+        "weight": report.weight,
+        "sampled": _sampled(report),
+        "confidence": report.confidence,
+        "stages_ms": dict(report.stages_ms),
+    }
+
+
+def _sampled(report: MediumReport) -> dict[str, Any]:
+    shape = report.shape
+    match report.modality:
+        case Modality.IMAGE if len(shape) == 3:
+            return {"width_px": shape[1], "height_px": shape[0]}
+        case Modality.VIDEO if len(shape) == 4:
+            rate = report.frames_per_s
+            return {"num_frames": shape[0], "frames_per_s": rate, "width_px": shape[2], "height_px": shape[1]}
+        case Modality.AUDIO if len(shape) == 2 and report.sample_rate_hz:
+            seconds = shape[1] / report.sample_rate_hz
+            return {"seconds": seconds, "sample_rate_hz": report.sample_rate_hz, "num_channels": shape[0]}
+        case Modality.POINT_CLOUD:
+            return {"num_points": shape[0]}
+    return {"shape": list(shape)}
