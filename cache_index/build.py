@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,7 +45,7 @@ class EmbeddingFile:
                 self._array = tensors.get_slice(name)
                 shape = self._array.get_shape()
             else:
-                self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+                self._array = np.lib.format.open_memmap(path, mode="r")
                 shape = self._array.shape
             self.count, self.dimension = shape
         except (OSError, ValueError, SafetensorError) as error:
@@ -58,27 +57,26 @@ class EmbeddingFile:
         return np.asarray(self._array[start:stop], dtype=np.float32)
 
     def metadata(self, start: int, stop: int) -> Iterable[ItemMetadata]:
-        known = self._metadata
-        return (known.row(row) if known else ItemMetadata() for row in range(start, stop))
+        return (self._metadata.row(row) if self._metadata else ItemMetadata() for row in range(start, stop))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
-    """Whose embeddings they are, the index type (None: by `choose_kind`), and the memory a reader may take."""
-
-    encoder_id: str
-    kind: IndexKind | None = None
-    memory_budget_bytes: int = 4 << 30
-
-
-def build_index(source: VectorSource, out: Path, options: BuildOptions, progress: Progress) -> Manifest:
+def build_index(
+    source: VectorSource,
+    out: Path,
+    *,
+    encoder_id: str,
+    progress: Progress,
+    kind: IndexKind | None = None,
+    memory_budget_bytes: int = 4 << 30,
+) -> Manifest:
     """Index every row of a source and make it the content of the folder `out`, atomically.
 
-    Raises `InvalidRequest` naming a row that is zero or not finite, and `StorageFull`; an index at `out` then stays.
+    `kind` None is chosen by `choose_kind` for the memory that a reader may take. Raises `InvalidRequest` naming a row
+    that is zero or not finite, and `StorageFull`; an index at `out` then stays.
     """
     if source.count == 0:
         raise ConfigError("there is nothing to index; give at least one embedding")
-    kind = options.kind or choose_kind(source.count, source.dimension, options.memory_budget_bytes)
+    kind = kind or choose_kind(source.count, source.dimension, memory_budget_bytes)
     index, blocks = _trained(source, kind, progress), range(0, source.count, BLOCK_ROWS)
     for start in blocks:
         stop = min(start + BLOCK_ROWS, source.count)
@@ -86,9 +84,7 @@ def build_index(source: VectorSource, out: Path, options: BuildOptions, progress
         progress("adding", stop, source.count)
     progress("writing", 0, 1)
     metadata = chain.from_iterable(source.metadata(start, min(start + BLOCK_ROWS, source.count)) for start in blocks)
-    manifest = IndexStore(out).replace(options.encoder_id, kind, index, metadata)
-    progress("writing", 1, 1)
-    return manifest
+    return IndexStore(out).replace(encoder_id, kind, index, metadata)
 
 
 def _trained(source: VectorSource, kind: IndexKind, progress: Progress) -> FaissIndex:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.types import Embedding
 
@@ -25,7 +25,7 @@ class MemoKey:
     tenant: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MemoStats:
     """Counters since the start, and what is held now."""
 
@@ -56,21 +56,22 @@ class EmbeddingMemo:
             return embedding
 
     def put(self, key: MemoKey, embedding: Embedding) -> None:
-        """Keep an embedding; its vector becomes read-only. One larger than the whole memo is not kept."""
-        embedding.vector.flags.writeable = False
+        """Keep a read-only copy of an embedding. One larger than the whole memo is not kept."""
+        if _entry_bytes(embedding) > self._max_bytes:
+            return
+        copy = replace(embedding, vector=embedding.vector.copy())  # a row's view would keep its whole batch alive
+        copy.vector.flags.writeable = False
         with self._lock:
             self._drop(key)
-            self._entries[key] = embedding
-            self._size_bytes += _entry_bytes(embedding)
+            self._entries[key] = copy
+            self._size_bytes += _entry_bytes(copy)
             while self._size_bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
 
     def stats(self) -> MemoStats:
         """Return the counters."""
         with self._lock:
-            return MemoStats(
-                hits=self._hits, misses=self._misses, entries=len(self._entries), size_bytes=self._size_bytes
-            )
+            return MemoStats(self._hits, self._misses, len(self._entries), self._size_bytes)
 
     def _drop(self, key: MemoKey) -> None:
         if (dropped := self._entries.pop(key, None)) is not None:

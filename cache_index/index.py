@@ -21,17 +21,14 @@ KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
 FLAT_ROWS = 20_000  # exact search of so few rows takes a few milliseconds; nothing beats it
 _HNSW_ROWS = 200_000  # above it the graph takes longer to build than a coarse quantizer, for little speed
-_HNSW_LINKS = 32
 _TRAINING_ROWS_PER_LIST = 40  # k-means in FAISS asks for at least 39
 _LISTS_PER_PROBE = 128
-_REFINE_FACTOR = 8  # candidates re-scored per neighbour asked for
-_WRITE_BYTES = 1 << 20
 
 
 def footprint_bytes(kind: IndexKind, count: int, dimension: int) -> int:
     """Return about how many bytes of memory an index of N rows takes, overhead of ids and links included."""
     codes = {"ivf_sq8": dimension, "ivf_pq": _num_subquantizers(dimension)}  # PQ's 8-bit copy is best memory-mapped
-    row_bytes = codes.get(kind, 4 * dimension) + (8 * _HNSW_LINKS if kind == "hnsw" else 16)
+    row_bytes = codes.get(kind, 4 * dimension) + (256 if kind == "hnsw" else 16)
     centroids = 4 * dimension * num_lists(count) if kind.startswith("ivf") else 0
     return count * row_bytes + centroids
 
@@ -57,9 +54,7 @@ def num_lists(count: int) -> int:
 
 def num_training_rows(kind: IndexKind, count: int) -> int:
     """Return how many rows, drawn at random, training looks at; 0 when the type needs none."""
-    if not kind.startswith("ivf"):
-        return 0
-    return min(count, max(_TRAINING_ROWS_PER_LIST * num_lists(count), 16_384))
+    return min(count, max(_TRAINING_ROWS_PER_LIST * num_lists(count), 16_384)) if kind.startswith("ivf") else 0
 
 
 def train_index(kind: IndexKind, count: int, dimension: int, sample: FloatArray) -> FaissIndex:
@@ -67,7 +62,7 @@ def train_index(kind: IndexKind, count: int, dimension: int, sample: FloatArray)
     lists, parts = num_lists(count), _num_subquantizers(dimension)
     factory = {
         "flat": "Flat",
-        "hnsw": f"HNSW{_HNSW_LINKS},Flat",
+        "hnsw": "HNSW32,Flat",
         "ivf_flat": f"IVF{lists},Flat",
         "ivf_sq8": f"IVF{lists},SQ8",
         "ivf_pq": f"IVF{lists},PQ{parts}x{8 if len(sample) >= 9984 else 4}np,Refine(SQ8)",
@@ -76,7 +71,7 @@ def train_index(kind: IndexKind, count: int, dimension: int, sample: FloatArray)
     if kind == "hnsw":
         index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
     if kind == "ivf_pq":
-        index.k_factor = _REFINE_FACTOR
+        index.k_factor = 8  # candidates re-scored per neighbour asked for
     if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
         inverted_file.nprobe = min(lists, max(8, lists // _LISTS_PER_PROBE))
         index.train(np.ascontiguousarray(sample, dtype=np.float32))
@@ -103,8 +98,7 @@ class FaissIndex:
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise IndexMismatch("the index ranks by distance; the cache needs one built for inner product")
         if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
-            # without it an inverted file cannot give a vector back by its id
-            inverted_file.make_direct_map()
+            inverted_file.make_direct_map()  # gives vectors back by their ids
         self._index = index
 
     @property
@@ -151,7 +145,7 @@ class FaissIndex:
 
     def write(self, write: Callable[[bytes], object]) -> None:
         """Serialise into a callable that takes bytes. An error it raises is raised by `write` too, as FAISS's."""
-        faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, _WRITE_BYTES))
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, 1 << 20))
 
 
 def read_index(path: Path, *, memory_map: bool = False) -> FaissIndex:

@@ -66,15 +66,12 @@ class Manifest:
 
     def check(self, encoder_id: str | None = None, dimension: int | None = None) -> None:
         """Raise `IndexMismatch` unless the index was built for this encoder and width; None accepts any."""
-        remedy = "build it again with this model, or name the right index"
-        if dimension is not None and dimension != self.dimension:
-            raise IndexMismatch(
-                f"the index holds vectors of width {self.dimension}; the model makes width {dimension}; {remedy}"
-            )
-        if encoder_id is not None and encoder_id != self.encoder_id:
-            raise IndexMismatch(
-                f"the index holds embeddings of encoder {self.encoder_id!r}; the model's is {encoder_id!r}; {remedy}"
-            )
+        for noun, held, wanted in (("width", self.dimension, dimension), ("encoder", self.encoder_id, encoder_id)):
+            if wanted not in (None, held):
+                raise IndexMismatch(
+                    f"the index holds embeddings of {noun} {held!r}, the model makes {noun} {wanted!r}; build it again "
+                    "with this model, or name the right index"
+                )
 
     def to_json(self) -> str:
         """Return the manifest as text; `count` is there for people, and is checked when read."""

@@ -15,8 +15,6 @@ from cache_index.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_
 from core.errors import ConfigError, UnknownName
 from core.types import FloatArray
 
-_OPEN_ATTEMPTS = 5
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemMetadata:
@@ -74,7 +72,7 @@ class IndexReader:
         """Return `(B, k)` inner products in falling order and ids of rows that were not removed; k is clamped."""
         self.manifest.check(dimension=queries.shape[-1])
         wanted, k = k + len(self._removed), min(k, len(self))  # the removed may be the nearest
-        scores, ids = [np.empty((len(queries), 0), np.float32)], [np.empty((len(queries), 0), np.int64)]
+        scores, ids = [], []
         for part, index in zip(self._segments, self._indexes, strict=True):
             found_scores, positions = index.search(queries, wanted)
             found = np.where(positions < 0, -1, positions + part.first_id)
@@ -118,7 +116,7 @@ def open_index(folder: Path, *, memory_map: bool = False, verify: bool = True) -
     Raises `ConfigError` naming a missing or damaged file.
     """
     missing: OSError | None = None
-    for _ in range(_OPEN_ATTEMPTS):
+    for _ in range(5):
         manifest = read_manifest(folder)
         try:
             verify_files(folder, manifest, digests=verify)

@@ -27,7 +27,6 @@ from core.errors import InvalidRequest, StorageFull
 from core.types import FloatArray
 
 _NEW_MANIFEST = MANIFEST_NAME + ".new"
-_LOCK_NAME = ".lock"
 
 Write = Callable[[bytes], object]
 
@@ -50,8 +49,9 @@ class IndexStore:
         with self._writing() as old:
             first_id = old.next_id if old else 0
             manifest = Manifest(encoder_id=encoder_id, dimension=index.dimension, next_id=first_id + len(index))
-            segment = self._write_segment(_generation_after(old), kind, first_id, index, metadata)
-            return self._commit(old, replace(manifest, segments=(segment,)))
+            generation = old.generation if old else 0
+            segment = self._write_segment(generation + 1, kind, first_id, index, metadata)
+            return self._commit(replace(manifest, generation=generation, segments=(segment,)))
 
     def add(self, rows: FloatArray, metadata: Sequence[ItemMetadata], *, encoder_id: str) -> list[int]:
         """Add rows `(n, E)`, stored with unit norm, and return their ids.
@@ -75,7 +75,7 @@ class IndexStore:
             index.add(unit_rows(rows))
             segment = self._write_segment(manifest.generation + 1, "flat", first_id, index, chain(earlier, metadata))
             next_id = manifest.next_id + len(rows)
-            self._commit(old, replace(manifest, segments=(*kept, segment), next_id=next_id))
+            self._commit(replace(manifest, segments=(*kept, segment), next_id=next_id))
             return list(range(manifest.next_id, next_id))
 
     def remove(self, ids: Iterable[int]) -> int:
@@ -88,58 +88,41 @@ class IndexStore:
             reader = IndexReader(self.folder, manifest, memory_map=True)
             for item in wanted:
                 reader.metadata(item)
-            self._commit(old, replace(manifest, removed=tuple(sorted({*manifest.removed, *wanted}))))
+            self._commit(replace(manifest, removed=tuple(sorted({*manifest.removed, *wanted}))))
             return len(wanted)
 
     def _write_segment(
         self, generation: int, kind: IndexKind, first_id: int, index: FaissIndex, metadata: Iterable[ItemMetadata]
     ) -> Segment:
-        def write_lines(write: Write) -> None:
-            for item in metadata:
-                write((json.dumps(asdict(item)) + "\n").encode())
-
-        return Segment(
-            kind=kind,
-            first_id=first_id,
-            count=len(index),
-            index=self._write_file(f"segment-{generation:06d}.index", index.write),
-            metadata=self._write_file(f"segment-{generation:06d}.jsonl", write_lines),
-        )
+        lines = ((json.dumps(asdict(item)) + "\n").encode() for item in metadata)
+        vectors = self._write_file(f"segment-{generation:06d}.index", index.write)
+        described = self._write_file(f"segment-{generation:06d}.jsonl", lambda write: [write(line) for line in lines])
+        return Segment(kind=kind, first_id=first_id, count=len(index), index=vectors, metadata=described)
 
     def _write_file(self, name: str, fill: Callable[[Write], object]) -> FileRecord:
         """Write a file, flush it to the disk, and return its record."""
         digest = hashlib.sha256()
-        errors: list[OSError] = []
         with (self.folder / name).open("wb") as file:
 
             def write(piece: bytes) -> None:
-                try:
-                    self._on_step(f"write {name}")
-                    file.write(piece)
-                except OSError as error:
-                    errors.append(error)
-                    raise
+                self._on_step(f"write {name}")
+                file.write(piece)
                 digest.update(piece)
 
-            try:
-                fill(write)
-            except RuntimeError as error:  # FAISS wraps what its writer raised in an error of its own
-                raise (errors[0] if errors else error) from None
+            fill(write)
             file.flush()
             os.fsync(file.fileno())
             return FileRecord(name=name, size_bytes=file.tell(), sha256=digest.hexdigest())
 
-    def _commit(self, old: Manifest | None, manifest: Manifest) -> Manifest:
+    def _commit(self, manifest: Manifest) -> Manifest:
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = replace(manifest, generation=_generation_after(old), created=created)
+        manifest = replace(manifest, generation=manifest.generation + 1, created=created)
         self._write_file(_NEW_MANIFEST, lambda write: write(manifest.to_json().encode()))
-        self._on_step("flush folder")
         self._flush_folder()
         self._on_step("rename")
         os.replace(self.folder / _NEW_MANIFEST, self.folder / MANIFEST_NAME)
-        self._on_step("flush rename")
-        self._flush_folder()
         self._on_step("delete old")
+        self._flush_folder()
         self._delete_strangers(manifest)
         return manifest
 
@@ -148,7 +131,7 @@ class IndexStore:
         """Hold the folder's lock, clear away what a killed writer left, and yield the current generation."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / _LOCK_NAME).open("wb") as lock:
+            with (self.folder / ".lock").open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._delete_strangers(self._existing())
                 try:
@@ -184,7 +167,3 @@ def unit_rows(rows: FloatArray, first: int = 0) -> FloatArray:
     if len(bad):
         raise InvalidRequest(f"vector {first + bad[0]} is zero or not finite; embed that item again or leave it out")
     return normalize(rows)
-
-
-def _generation_after(manifest: Manifest | None) -> int:
-    return manifest.generation + 1 if manifest else 1

@@ -108,5 +108,5 @@ def test_a_truncated_index_file_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, "IVF4,Flat", rows(400))
     path.write_bytes(path.read_bytes()[:-1000])
     for memory_map in (False, True):
-        with pytest.raises(ConfigError, match="knn.index is not a readable FAISS index"):
+        with pytest.raises(ConfigError, match=r"knn\.index is not a readable FAISS index"):
             read_index(path, memory_map=memory_map)

@@ -94,7 +94,7 @@ def test_rows_added_to_an_inverted_file_become_a_segment_of_their_own(tmp_path: 
     [
         (np.full((1, E), np.nan, np.float32), InvalidRequest, "vector 0 is zero or not finite"),
         (np.zeros((1, E), np.float32), InvalidRequest, "vector 0 is zero or not finite"),
-        (np.ones((1, E + 1), np.float32), IndexMismatch, "width 8; the model makes width 9"),
+        (np.ones((1, E + 1), np.float32), IndexMismatch, "width 8, the model makes width 9"),
     ],
 )
 def test_vectors_that_cannot_be_stored_are_refused(
@@ -108,9 +108,9 @@ def test_vectors_that_cannot_be_stored_are_refused(
 
 def test_an_index_of_another_encoder_is_refused_at_start(tmp_path: Path) -> None:
     new_store(tmp_path)
-    with pytest.raises(IndexMismatch, match=r"encoder 'encoder-1'; the model's is 'other'; build it again"):
+    with pytest.raises(IndexMismatch, match="encoder 'encoder-1', the model makes encoder 'other'; build it again"):
         IndexShelf({"gallery": tmp_path}, encoder_id="other", dimension=E)
-    with pytest.raises(IndexMismatch, match="width 8; the model makes width 1024"):
+    with pytest.raises(IndexMismatch, match="width 8, the model makes width 1024"):
         IndexShelf({"gallery": tmp_path}, encoder_id=ENCODER, dimension=1024)
 
 
