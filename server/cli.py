@@ -16,8 +16,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from core.errors import AppError, ConfigError, EngineFault
+from core.errors import ConfigError
 from server.app import create_app
+from server.commands.cache_commands import cache_app
+from server.commands.errors import fail, one_sentence_errors
 from server.context import AppContext
 from server.doctor import examine
 from server.logs import configure_logging
@@ -29,6 +31,7 @@ from server.wiring import build_service, damaged_files
 SAMPLE = Path("docs/samples/cat.jpg")
 
 app = typer.Typer(help="BindChat: chat with pictures, sounds and shapes.", no_args_is_help=True, add_completion=False)
+app.add_typer(cache_app, name="cache")
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 SetOption = Annotated[
@@ -56,7 +59,7 @@ def serve(
     print_config: Annotated[bool, typer.Option(help="Show every setting with its source, and leave.")] = False,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
-    with _config_errors():
+    with one_sentence_errors():
         overrides = {"host": host, "port": port, "model": model, "log_dir": log_dir, **_pairs(set_)}
         settings = load_settings(overrides)
         if print_config:
@@ -80,7 +83,7 @@ def serve(
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     if server.context.load_error is not None:
-        _fail(f"{settings.model} could not be loaded: {server.context.load_error}", exit_code=1)
+        fail(f"{settings.model} could not be loaded: {server.context.load_error}", exit_code=1)
 
 
 @app.command()
@@ -93,7 +96,7 @@ def chat(
     set_: SetOption = None,
 ) -> None:
     """Chat in the terminal, with pictures."""
-    with _config_errors(), ExitStack() as stack:
+    with one_sentence_errors(), ExitStack() as stack:
         if url is None:
             inner = {"host": "127.0.0.1", "port": 0, "api_keys": (), "model": model, **_pairs(set_)}
             url = stack.enter_context(_inner_server(load_settings(inner)))
@@ -115,7 +118,7 @@ def doctor(
     set_: SetOption = None,
 ) -> None:
     """Say what is installed and whether the model answers; exit code 1 when something is broken."""
-    with _config_errors():
+    with one_sentence_errors():
         settings = load_settings({"model": model, **_pairs(set_)})
     findings = examine(settings, build_service, damaged_files)
     if as_json:
@@ -140,7 +143,7 @@ def pull(
     from models.pull import PullRequest
     from models.pull import pull as fetch
 
-    with _config_errors(), Progress(console=Console(stderr=True)) as bars:
+    with one_sentence_errors(), Progress(console=Console(stderr=True)) as bars:
         shown: dict[str, TaskID] = {}
 
         def draw(file_name: str, done_bytes: int, total_bytes: int) -> None:
@@ -183,7 +186,7 @@ def convert(  # noqa: PLR0913 (every option of a command is a parameter)
     from models.convert import convert as write_folder
     from models.registry import DTYPES
 
-    with _config_errors(), Progress(console=Console(stderr=True)) as bar:
+    with one_sentence_errors(), Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("reading", total=None)
         plan = ConversionPlan(
             family=family,
@@ -224,15 +227,6 @@ def _inner_server(settings: Settings) -> Iterator[str]:
         yield server.url
 
 
-@contextmanager
-def _config_errors() -> Iterator[None]:
-    """End the command with one sentence instead of a traceback."""
-    try:
-        yield
-    except AppError as error:
-        _fail(error.message, exit_code=1 if isinstance(error, EngineFault) else 2)
-
-
 def _pairs(assignments: list[str] | None) -> dict[str, Any]:
     """Return `--set NAME=VALUE` options as a mapping. Raises `ConfigError` for any other form or name."""
     pairs = {}
@@ -243,11 +237,6 @@ def _pairs(assignments: list[str] | None) -> dict[str, Any]:
             raise ConfigError(f"--set takes NAME=VALUE, got {assignment!r}; names: {', '.join(Settings.model_fields)}")
         pairs[name] = value
     return pairs
-
-
-def _fail(sentence: str, *, exit_code: int) -> None:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(exit_code)
 
 
 def _write(text: str) -> None:

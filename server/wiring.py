@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import IndexMismatch
+from core.errors import ConfigError, IndexMismatch
 from server.context import ModelFacts, Service
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from engine.encoding.files import FileEmbedder
     from engine.encoding.service import Refine
     from engine.file_store import FileStore
     from media.fetch import FetchPolicy
@@ -79,6 +80,28 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     )
     intake = MediaIntake(limits, RemoteFetcher(_fetch_policy(settings)))
     return Service(pipeline, intake, facts, _file_store(settings))
+
+
+def build_file_embedder(settings: Settings) -> FileEmbedder:
+    """Load the model's encoders for commands that embed files without a server; start it with `with`.
+
+    Raises `ConfigError` for a model that embeds nothing to index.
+    """
+    from core.types import Modality
+    from engine.encoding.files import FileEmbedder
+    from engine.encoding.runner import EncoderRunner, EncodingConfig
+    from engine.encoding.service import EncodingService
+    from engine.intake import MediaIntake
+    from media.decode import DecodeWorkers
+    from models.registry import DTYPES, load_model
+
+    bundle = load_model(settings.model, DTYPES[settings.dtype])
+    if Modality.IMAGE not in bundle.encoders or bundle.takes_image_tokens:
+        raise ConfigError(f"model {bundle.name} has no joint space to index; name one that embeds pictures")
+    limits = _media_limits(settings)
+    runner = EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads))
+    service = EncodingService(DecodeWorkers(limits), runner)
+    return FileEmbedder(service, MediaIntake(limits), encoder_id=bundle.encoders[Modality.IMAGE].encoder_id)
 
 
 def _file_store(settings: Settings) -> FileStore | None:

@@ -18,6 +18,7 @@ from training.recipes.mini_questions import Conversation, Interviewer, Thing
 
 UNSURE_BELOW = 0.45  # confidence; above it 95 % of the validation photographs are named rightly
 NUM_NAMING_POOLS = 18  # first the names, asked for in plain words; then everything
+NUM_SURE_POOLS = 43  # from here on a fifth of the simulated pictures are doubtful, and the answers hedge
 NAMING = {"simulated": 0.22, "mixed": 0.58, "photograph": 0.12, "noun": 0.0, "chat": 0.08}
 EVERYTHING = {"simulated": 0.30, "mixed": 0.30, "photograph": 0.16, "noun": 0.04, "chat": 0.20}
 
@@ -71,7 +72,8 @@ class SampleMaker:
         shares = NAMING if naming else EVERYTHING
         sources = rng.choices(list(shares), list(shares.values()), k=num_samples)
         count = max(1, sources.count("simulated") + sources.count("chat"))
-        simulated = self._simulate(count, 6.5 if naming else 4.5, generator)
+        least_push = 6.5 if naming else 4.5 if number < NUM_SURE_POOLS else 3.3
+        simulated = self._simulate(count, least_push, generator)
         samples = []
         for source in sources:
             if source == "chat":

@@ -1,0 +1,1 @@
+"""Groups of `bindchat` commands, each a typer app that `server/cli.py` includes."""
