@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from core.errors import ConfigError
 from server.context import AppContext
 
 STOP_MARGIN_S = 10  # for error frames to reach their clients after the drain
+# The decoder's thread takes the interpreter lock back hundreds of times a step; Python's own 5 ms let the event loop
+# hold up a whole step.
+SWITCH_INTERVAL_S = 0.0002
 
 
 class ChatServer(uvicorn.Server):
@@ -36,6 +40,10 @@ class ChatServer(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.drain_s) + STOP_MARGIN_S,
             )
         )
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        super().run(sockets=sockets)
 
     @property
     def bound_port(self) -> int:

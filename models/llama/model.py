@@ -81,6 +81,15 @@ class Attention(nn.Module):
         return keys, values
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm with its statistics in float32, in half the operations of the built-in one on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.rsqrt(length.square() / x.shape[-1] + cast(float, self.eps))  # (*N, 1)
+        return (x * scale).to(x.dtype) * self.weight
+
+
 class FeedForward(nn.Module):
     """SwiGLU: `w2(silu(w1 x) * w3 x)`, with w1 and w3 stored as one matrix."""
 
@@ -99,9 +108,9 @@ class Block(nn.Module):
 
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.attention_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.attention = Attention(config, layer)
-        self.ffn_norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.ffn_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.feed_forward = FeedForward(config)
 
     def forward(
@@ -122,7 +131,7 @@ class Llama(nn.Module):
         self.config = config
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.width)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.output = nn.Linear(config.width, config.vocab_size, bias=False)
         if config.tied_embeddings:
             self.output.weight = self.tok_embeddings.weight

@@ -20,6 +20,9 @@ from engine.backends.native.scheduler import Sample, StepPlan, TokenSequence
 from models.llama.model import Llama
 
 
+FEW_TOKENS = 2  # one or two rows are bound by one core's reads; a second thread costs more in barriers than it brings
+
+
 class NativeRunner:
     """A `Runner` over slots of keys, values and conditions. Used by the loop's thread only.
 
@@ -31,6 +34,7 @@ class NativeRunner:
         pack_linears(decoder)
         weight = decoder.tok_embeddings.weight
         self._device = weight.device
+        self._num_threads = config.num_threads or torch.get_num_threads()
         self._cache = KVCache(decoder.config, num_slots=config.max_slots, max_context=config.max_context, like=weight)
         self._conditions = ConditionSlots(decoder, num_slots=config.max_slots)
         self._num_groups = decoder.config.num_heads // decoder.config.num_kv_heads
@@ -68,6 +72,7 @@ class NativeRunner:
         token_ids = [token_id for row in plan.rows for token_id in row.token_ids()]
         positions = [position for row in plan.rows for position in range(row.start, row.start + row.length)]
         slots = [row.sequence.slot for row in plan.rows for _ in range(row.length)]
+        torch.set_num_threads(1 if len(token_ids) <= FEW_TOKENS else self._num_threads)
         table = torch.tensor([token_ids, positions, slots], device=self._device)  # (3, N)
         places = table[2] * self._cache.max_context + table[1]
         attention = BatchAttention(plan, self._cache, places, self._num_groups)
