@@ -19,7 +19,6 @@ from engine.backends.native.sampler import most_likely, sample
 from engine.backends.native.scheduler import Sample, StepPlan, TokenSequence
 from models.llama.model import Llama
 
-
 FEW_TOKENS = 2  # one or two rows are bound by one core's reads; a second thread costs more in barriers than it brings
 
 
