@@ -1,6 +1,6 @@
 # make serve   start the server on 127.0.0.1:8000 with the built-in model `mini`
 # make test    everything that must hold: format, lint, types, layers, tests
-# make setup   only the environment in .venv (both call it; a second run does nothing)
+# make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -12,6 +12,11 @@ MODEL ?= mini
 ACCELERATOR ?= cpu
 
 VENV := .venv
+# full: sound and film are read. minimal: without PyAV, whose wheel carries GPL encoders. The last choice is remembered.
+MEDIA ?= $(if $(wildcard $(VENV)/.media-minimal),minimal,full)
+ifeq ($(filter full minimal,$(MEDIA)),)
+$(error MEDIA is full or minimal, got $(MEDIA))
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
@@ -20,12 +25,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-setup: $(VENV)/.runtime-installed
+setup: $(VENV)/.media-$(MEDIA)
 	@echo "The environment is ready in $(VENV)"
 
 setup-dev: $(VENV)/.dev-installed
 
-serve: $(VENV)/.runtime-installed
+serve: $(VENV)/.media-$(MEDIA)
 	@$(BIN)/bindchat serve --host $(HOST) --port $(PORT) --model $(MODEL)
 
 # Pytest comes last so that the last line is the count of tests.
@@ -76,7 +81,18 @@ endif
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.runtime-installed
+$(VENV)/.media-full: requirements/media.txt $(VENV)/.runtime-installed
+	@$(PIP) -r requirements/media.txt
+	@rm -f $(VENV)/.media-minimal
+	@touch $@
+
+$(VENV)/.media-minimal: $(VENV)/.runtime-installed
+	@$(BIN)/python -m pip uninstall -qq --yes --disable-pip-version-check av
+	@rm -f $(VENV)/.media-full $(VENV)/.dev-installed
+	@touch $@
+
+# The tests read sound and film.
+$(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.media-full
 	@echo "Installing pinned test dependencies into $(VENV)"
 	@$(PIP) -r requirements/dev.txt
 	@touch $@

@@ -28,7 +28,10 @@ def open_streams(data: bytes, job: DecodeJob) -> Iterator[InputContainer]:
     try:
         import av  # deferred: a server that sees pictures only need not load FFmpeg, nor install it
     except ImportError as error:
-        raise UnsupportedMedia(f"this server was installed without PyAV, which reads {job.container}") from error
+        raise UnsupportedMedia(
+            f"this server was installed without PyAV, which reads {job.container}; the operator can add it with "
+            "`make setup MEDIA=full`"
+        ) from error
     demuxer = _DEMUXERS.get(job.container, job.container)
     try:
         with av.open(io.BytesIO(data), mode="r", format=demuxer, metadata_errors="ignore") as source:

@@ -62,13 +62,19 @@ def write_lock(name: str, sources: str, versions: Mapping[str, str], preamble: s
 
 def main() -> None:
     runtime = closure(read_requirements("runtime.in"))
+    media = {
+        package: version
+        for package, version in closure(read_requirements("media.in")).items()
+        if package not in runtime
+    }
     everything = closure([*read_requirements("runtime.in"), *read_requirements("dev.in")])
-    dev = {package: version for package, version in everything.items() if package not in runtime}
+    dev = {package: version for package, version in everything.items() if package not in runtime | media}
     models = {
         str(canonicalize_name(r.name)): str(r.specifier).removeprefix("==") for r in read_requirements("models.in")
     }
     write_lock("runtime.txt", "runtime.in", runtime)
-    write_lock("dev.txt", "dev.in", dev, "-r runtime.txt\n")
+    write_lock("media.txt", "media.in", media)
+    write_lock("dev.txt", "dev.in", dev, "-r runtime.txt\n-r media.txt\n")
     write_lock("models.txt", "models.in", models)
     (FOLDER / "cuda.txt").write_text(
         "# Installed before runtime.txt by `make setup ACCELERATOR=cuda`: the CUDA 13 build of the same torch, Linux.\n"

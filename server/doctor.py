@@ -46,6 +46,7 @@ def examine(
         Finding("bindchat", True, __version__),
         Finding("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *_packages(),
+        _sound_and_film(),
         _cores(settings),
         _memory(),
         _log_folder(settings.log_dir),
@@ -70,6 +71,13 @@ def _packages() -> Iterator[Finding]:
             yield Finding(f"package {name}", True, version(name))
         except PackageNotFoundError:
             yield Finding(f"package {name}", False, "not installed; run make setup")
+
+
+def _sound_and_film() -> Finding:
+    try:
+        return Finding("package av", True, f"{version('av')}, reads sound and film")
+    except PackageNotFoundError:
+        return Finding("package av", True, "left out: audio and video are refused; make setup MEDIA=full adds it")
 
 
 def _cores(settings: Settings) -> Finding:

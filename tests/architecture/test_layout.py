@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ TOP_FOLDERS = {*LAYERS, "docker", "docs", "requirements", "tests"}
 # Made by running things, named in .gitignore.
 LEFT_OVER_FOLDERS = {"runs", "logs", "build", "__pycache__", "bindchat.egg-info"}
 TEST_FOLDERS = {"unit", "contracts", "integration", "golden", "architecture", "gpu", "support", "__pycache__"}
-OPTIONAL_PACKAGES = {"vllm", "av"}  # imported where they are needed; the error says what to install
+OPTIONAL_PACKAGES = {"vllm"}  # imported where they are needed; the error says what to install
 
 
 def _project() -> dict[str, Any]:
@@ -46,7 +48,7 @@ def test_core_imports_only_the_standard_library_and_numpy() -> None:
 
 @pytest.mark.parametrize("layer", RUNNING_LAYERS)
 def test_a_running_layer_imports_only_declared_dependencies(layer: str) -> None:
-    declared = _requirement_names("runtime.in") | _requirement_names("models.in") | OPTIONAL_PACKAGES
+    declared = OPTIONAL_PACKAGES.union(*(_requirement_names(f"{name}.in") for name in ("runtime", "media", "models")))
     declared |= {"starlette", "pydantic-core"}  # parts of FastAPI and Pydantic, locked with them
     distributions = packages_distributions()
     undeclared = {}
@@ -58,7 +60,7 @@ def test_a_running_layer_imports_only_declared_dependencies(layer: str) -> None:
     assert not undeclared, "name it in requirements/runtime.in with a reason, then make lock"
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "dev.txt", "models.txt", "cuda.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "media.txt", "dev.txt", "models.txt", "cuda.txt"])
 def test_every_locked_requirement_is_pinned_exactly(lock: str) -> None:
     lines = (ROOT / "requirements" / lock).read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith(("#", "-r "))]
@@ -67,11 +69,21 @@ def test_every_locked_requirement_is_pinned_exactly(lock: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "lock"), [("runtime.in", "runtime.txt"), ("dev.in", "dev.txt"), ("models.in", "models.txt")]
+    ("source", "lock"),
+    [("runtime.in", "runtime.txt"), ("media.in", "media.txt"), ("dev.in", "dev.txt"), ("models.in", "models.txt")],
 )
 def test_every_direct_requirement_is_in_its_lock(source: str, lock: str) -> None:
     locked = _requirement_names(lock) | (_requirement_names("runtime.txt") if source == "dev.in" else set())
     assert _requirement_names(source) <= locked
+
+
+@pytest.mark.parametrize(("media", "installs_pyav"), [("full", True), ("minimal", False)])
+def test_the_minimal_installation_leaves_pyav_out(tmp_path: Path, media: str, installs_pyav: bool) -> None:
+    plan = ["make", "--no-print-directory", "--dry-run", "setup", f"VENV={tmp_path}", f"MEDIA={media}"]
+    commands = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-r requirements/runtime.txt" in commands
+    assert ("-r requirements/media.txt" in commands) is installs_pyav
+    assert "av" not in _requirement_names("runtime.txt")
 
 
 def test_the_change_log_has_the_current_version() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.errors import InvalidRequest, MediaDecodeError, MediaTooLarge
+from core.errors import InvalidRequest, MediaDecodeError, MediaTooLarge, UnsupportedMedia
 from core.types import DecodedMedia, FloatArray, Modality
 from media.audio import decode_audio
 from media.containers import DecodeJob
@@ -251,3 +252,12 @@ def test_damaged_films_and_sounds_are_media_or_a_refusal(container: str) -> None
         except (InvalidRequest, MemoryError):
             continue
         assert media.array.size > 0
+
+
+@pytest.mark.parametrize(("read", "container"), [(hear, "wav"), (watch, "mp4")])
+def test_without_pyav_sound_and_film_are_refused_by_a_sentence(
+    read: Any, container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)  # what `import av` meets when the package is left out
+    with pytest.raises(UnsupportedMedia, match=r"without PyAV.*MEDIA=full"):
+        read(b"anything", container)
