@@ -22,7 +22,7 @@ from core.types import (
     Modality,
     TokenEvent,
 )
-from engine.encoding.service import EncodingService, MediumReport, gather_or_cancel
+from engine.encoding.service import EncodingService, MediumReport, gather_or_cancel, joint_confidence
 from engine.prompting import PromptBuilder, media_in_scope
 from engine.streams import merge
 from models.bundle import ModelBundle
@@ -251,7 +251,7 @@ class Pipeline:
         with timer.stage("embed"):
             vector, reports = await self._encoding.embed_with_report(media) if media else (None, ())
         with timer.stage("condition"):
-            condition = await self._condition(request.request_id, vector)
+            condition = await self._condition(request.request_id, vector, joint_confidence(reports))
         self._log.event(
             "request_prepared",
             request_id=request.request_id,
@@ -273,9 +273,9 @@ class Pipeline:
             for choice in range(request.num_choices)
         ]
 
-    async def _condition(self, request_id: str, vector: FloatArray | None) -> Condition:
+    async def _condition(self, request_id: str, vector: FloatArray | None, confidence: float | None) -> Condition:
         try:
-            return await asyncio.to_thread(self._bundle.adapter.condition, vector)
+            return await asyncio.to_thread(self._bundle.adapter.condition, vector, confidence=confidence)
         except AppError:
             raise
         except Exception as error:

@@ -108,6 +108,18 @@ class EncodingService:
         return await self._decoder.decode(blob)
 
 
+def joint_confidence(media: Sequence[MediumReport]) -> float | None:
+    """Return the mean confidence of the media that add to a blend, by weight; None when no encoder tells any.
+
+    Media that are subtracted do not count: how sure their name is says nothing about what remains.
+    """
+    known = [
+        (medium.weight, medium.confidence) for medium in media if medium.weight > 0 and medium.confidence is not None
+    ]
+    total = sum(weight for weight, _ in known)
+    return sum(weight * confidence for weight, confidence in known) / total if known else None
+
+
 async def gather_or_cancel(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Return every result in order; at the first error, or when cancelled, cancel the rest and wait for them."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]

@@ -73,15 +73,20 @@ class BindNetwork(nn.Module):
 class ImageBindLLMAdapter(nn.Module):
     """One adapter token per adapted layer: the bind network's output plus the layer's own prefix.
 
-    `prefix_query` is `(L, D)`; `gates` `(L, H)` are raw, the decoder wants `effective_gates()`.
+    `prefix_query` is `(L, D)`; `gates` `(L, H)` are raw, the decoder wants `effective_gates()`. With `doubt_below`, an
+    addition to the published form, the learnt `doubt` `(E,)` joins every embedding whose confidence is below it.
     """
 
     takes_image_tokens = False
     num_tokens = 1
 
-    def __init__(self, config: BindNetworkConfig, *, num_layers: int, num_heads: int) -> None:
+    def __init__(
+        self, config: BindNetworkConfig, *, num_layers: int, num_heads: int, doubt_below: float | None = None
+    ) -> None:
         super().__init__()
         self.config = config
+        self.doubt_below = doubt_below
+        self.doubt = None if doubt_below is None else nn.Parameter(torch.zeros(config.embedding_width))
         self.bind = BindNetwork(config)
         self.prefix_query = nn.Parameter(torch.randn(num_layers, config.width) * 0.02)
         self.gates = nn.Parameter(torch.zeros(num_layers, num_heads))
@@ -98,14 +103,20 @@ class ImageBindLLMAdapter(nn.Module):
         """Return the gates `(L, H)` after tanh, as `Llama.adapter_gates` holds them."""
         return self.gates.tanh()
 
-    def prompts(self, vectors: Tensor) -> Tensor:
-        """Return the adapter tokens `(B, L, 1, D)` of fused embeddings `(B, E)`; differentiable."""
+    def prompts(self, vectors: Tensor, doubtful: Tensor | None = None) -> Tensor:
+        """Return the adapter tokens `(B, L, 1, D)` of fused embeddings `(B, E)`; differentiable.
+
+        `doubtful` `(B,)` marks the rows that the answer should hedge about.
+        """
+        if doubtful is not None and self.doubt is not None:
+            vectors = vectors + doubtful[:, None].to(vectors) * self.doubt
         tokens = self.bind(vectors)[:, None, :] + self.prefix_query  # (B, L, D)
         return tokens[:, :, None, :]  # type: ignore[no-any-return]
 
-    def condition(self, vector: FloatArray | None) -> Condition:
+    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
         """Return the condition of one fused embedding `(E,)`, or None for text alone.
 
+        A confidence below `doubt_below` adds the doubt, if this adapter was trained with one.
         Raises `InvalidRequest` when E is not the bind network's.
         """
         if vector is None:
@@ -117,8 +128,14 @@ class ImageBindLLMAdapter(nn.Module):
             )
         with torch.inference_mode():
             tensor = torch.tensor(vector).to(self.prefix_query)
-            prompts = self.prompts(tensor[None])[0]  # (L, 1, D)
+            prompts = self.prompts(tensor[None], self._doubtful(confidence))[0]  # (L, 1, D)
         return AdapterPrompt(prompts=prompts.float().cpu().numpy())
+
+    def _doubtful(self, confidence: float | None) -> Tensor | None:
+        """Mark the one row as doubtful, or return None; without a confidence nothing is doubted."""
+        if self.doubt_below is None or confidence is None or confidence >= self.doubt_below:
+            return None
+        return torch.ones(1, dtype=torch.bool)
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Tensor], options: AdapterOptions = _RELEASED) -> Self:

@@ -49,9 +49,9 @@ class Listening:
         self.inner = load_tiny(torch.float32).adapter
         self.heard: list[FloatArray | None] = []
 
-    def condition(self, vector: FloatArray | None) -> Condition:
+    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
         self.heard.append(vector)
-        return self.inner.condition(vector)
+        return self.inner.condition(vector, confidence=confidence)
 
 
 @pytest.fixture(scope="module")

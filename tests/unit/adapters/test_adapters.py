@@ -141,6 +141,29 @@ def test_an_adapter_without_media_leaves_imagebind_llm_unconditioned() -> None:
     assert bind_adapter().condition(None) is None
 
 
+def test_a_low_confidence_adds_the_doubt_and_a_high_or_unknown_one_does_not() -> None:
+    config = BindNetworkConfig(embedding_width=E, width=D, hidden_width=16)
+    adapter = ImageBindLLMAdapter(config, num_layers=3, num_heads=HEADS, doubt_below=0.5)
+    assert adapter.doubt is not None
+    torch.nn.init.normal_(adapter.doubt)
+    prompts = {c: adapter.condition(row(E), confidence=c) for c in (None, 0.2, 0.5, 0.9)}
+    shifted = adapter.condition(row(E) + adapter.doubt.detach().numpy())
+    assert shifted is not None and prompts[None] is not None
+    sure, doubtful = prompts[None].prompts, shifted.prompts
+    assert not np.allclose(sure, doubtful)
+    for confidence, expected in ((0.2, doubtful), (0.5, sure), (0.9, sure)):
+        given = prompts[confidence]
+        assert given is not None
+        np.testing.assert_allclose(given.prompts, expected, atol=1e-6)
+
+
+def test_a_released_adapter_conditions_on_the_vector_alone() -> None:
+    adapter = bind_adapter()
+    low, high = (adapter.condition(row(E), confidence=confidence) for confidence in (0.0, 1.0))
+    assert low is not None and high is not None
+    np.testing.assert_array_equal(low.prompts, high.prompts)
+
+
 def test_an_embedding_of_another_width_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="use the encoder the adapter was trained with"):
         bind_adapter().condition(row(E + 1))

@@ -71,6 +71,7 @@ class Gates:
     encode: Gate = field(default_factory=Gate)
     condition: Gate = field(default_factory=Gate)
     vectors: list[FloatArray | None] = field(default_factory=list)
+    confidences: list[float | None] = field(default_factory=list)
 
 
 class ArrayDecoder:
@@ -93,7 +94,7 @@ class ArrayDecoder:
 
 
 class GatedEncoder:
-    """The tiny image encoder behind a gate."""
+    """The tiny image encoder behind a gate; the brighter the picture, the more confident it is."""
 
     modality = Modality.IMAGE
 
@@ -105,7 +106,8 @@ class GatedEncoder:
 
     def encode(self, batch: Sequence[Any]) -> list[Embedding]:
         self._gate.pass_through()
-        return cast("list[Embedding]", self._inner.encode(batch))
+        rows = cast("list[Embedding]", self._inner.encode(batch))
+        return [replace(row, confidence=float(np.max(media))) for row, media in zip(rows, batch, strict=True)]
 
 
 class GatedAdapter:
@@ -114,17 +116,18 @@ class GatedAdapter:
     def __init__(self, inner: Any, gates: Gates) -> None:
         self._inner, self._gates = inner, gates
 
-    def condition(self, vector: FloatArray | None) -> Condition:
+    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
         self._gates.condition.pass_through()
         self._gates.vectors.append(vector)
-        return cast(Condition, self._inner.condition(vector))
+        self._gates.confidences.append(confidence)
+        return cast(Condition, self._inner.condition(vector, confidence=confidence))
 
 
 class WrongAdapter:
     """Cuts a column off the tiny adapter's tokens when there is a picture."""
 
-    def condition(self, vector: FloatArray | None) -> Condition:
-        prompt = load_tiny(torch.float32).adapter.condition(vector)
+    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+        prompt = load_tiny(torch.float32).adapter.condition(vector, confidence=confidence)
         return prompt and replace(prompt, prompts=prompt.prompts[:, :, 1:])
 
 
@@ -204,6 +207,16 @@ async def test_weights_blend_the_pictures() -> None:
         await ids_of(pipeline, chat(picture(0, 2.0), picture(255, -1.0)))
     black, white, blend = gates.vectors
     np.testing.assert_allclose(blend, 2 * black - white, atol=1e-4)
+
+
+async def test_the_adapter_hears_the_mean_confidence_of_what_is_added() -> None:
+    gates = Gates()
+    async with running_pipeline(gates) as pipeline:
+        await ids_of(pipeline, chat())
+        await ids_of(pipeline, chat(picture(51)))
+        await ids_of(pipeline, chat(picture(0, 1.0), picture(255, 3.0)))
+        await ids_of(pipeline, chat(picture(0, -1.0), picture(255, 2.0)))
+    assert gates.confidences == [None, pytest.approx(0.2), pytest.approx(0.75), pytest.approx(1.0)]
 
 
 async def test_every_choice_ends_once_and_draws_with_its_own_seed() -> None:
