@@ -35,15 +35,17 @@ def load_mini(dtype: torch.dtype) -> ModelBundle:
     digest = file_sha256(WEIGHTS)
     encoder = _picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
     tokenizer = load_gguf_tokenizer(decoder_file())
-    files = (WEIGHTS, decoder_file(), picture_network_file())
+    files = (WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
+    sources = {path.name: digest if path == WEIGHTS else file_sha256(path) for path in files}
+    text_encoder = MiniTextEncoder(text_network_file(), f"mini-text-{sources[text_network_file().name][:16]}")
     return ModelBundle(
         name="mini",
         decoder=decoder,
         tokenizer=tokenizer,
         adapter=adapter,
-        encoders={Modality.IMAGE: encoder},
+        encoders={Modality.IMAGE: encoder, Modality.TEXT: text_encoder},
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
-        sources={path.name: digest if path == WEIGHTS else file_sha256(path) for path in files},
+        sources=sources,
     )
 
 
