@@ -64,6 +64,12 @@ class Unauthorized(AppError):
     code = "invalid_api_key"
 
 
+class Forbidden(AppError):
+    """The client is known, or need not be, and still may not do this."""
+
+    code = "forbidden"
+
+
 class UnknownName(AppError):
     """A model, file, index or other named thing does not exist."""
 

@@ -14,7 +14,8 @@ from core.telemetry import EventLog
 from server import __version__
 from server.context import AppContext, Service
 from server.error_handlers import install_error_handlers
-from server.middleware import ApiKeyMiddleware, TraceMiddleware
+from server.guards import ApiKeyMiddleware, OriginMiddleware, SecurityHeadersMiddleware, check_exposure
+from server.middleware import TraceMiddleware
 from server.routes import ROUTERS
 from server.settings import Settings
 
@@ -28,9 +29,11 @@ def create_app(
     """Return the app.
 
     `build` runs in a thread once the socket is about to be bound; `on_loaded` hears of its end, good or bad.
+    Raises `ConfigError` for a key file that cannot be read, and for a server open to the network without a key.
     """
     log = EventLog("bindchat.server")
     context = AppContext(settings, log)
+    check_exposure(settings, context.keys)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,11 +53,18 @@ def create_app(
     for name in ROUTERS.names():
         app.include_router(ROUTERS.load(name))
     install_error_handlers(app)
-    app.add_middleware(ApiKeyMiddleware, api_keys=settings.api_keys)
+    app.add_middleware(ApiKeyMiddleware, keys=context.keys)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
         )
+    app.add_middleware(
+        OriginMiddleware,
+        allowed_hosts=settings.allowed_hosts,
+        trusted_origins=settings.cors_origins,
+        keys=context.keys,
+    )
+    app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(TraceMiddleware, metrics=context.metrics, log=log)  # the last added is the outermost
     return app
 

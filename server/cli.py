@@ -1,4 +1,4 @@
-"""The `bindchat` command: serve, chat, doctor, pull, convert."""
+"""The `bindchat` command: serve, chat, doctor, pull, convert, cache, keys."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from core.errors import ConfigError
 from server.app import create_app
 from server.commands.cache_commands import cache_app
 from server.commands.errors import fail, one_sentence_errors
+from server.commands.key_commands import keys_app
 from server.context import AppContext
 from server.doctor import examine
 from server.logs import configure_logging
@@ -32,6 +33,7 @@ SAMPLE = Path("docs/samples/cat.jpg")
 
 app = typer.Typer(help="BindChat: chat with pictures, sounds and shapes.", no_args_is_help=True, add_completion=False)
 app.add_typer(cache_app, name="cache")
+app.add_typer(keys_app, name="keys")
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 SetOption = Annotated[
@@ -50,23 +52,19 @@ class WeightType(StrEnum):
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913 (every option of a command is a parameter)
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
     model: ModelOption = None,
     log_dir: Annotated[Path | None, typer.Option(help="The folder of the log.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="Made by `bindchat keys add`; SIGHUP reloads it.")] = None,
+    allow_unauthenticated: Annotated[
+        bool | None, typer.Option("--allow-unauthenticated", help="Let a whole network in without a key.")
+    ] = None,
     set_: SetOption = None,
     print_config: Annotated[bool, typer.Option(help="Show every setting with its source, and leave.")] = False,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
-    with one_sentence_errors():
-        overrides = {"host": host, "port": port, "model": model, "log_dir": log_dir, **_pairs(set_)}
-        settings = load_settings(overrides)
-        if print_config:
-            for row in setting_rows(settings, overrides):
-                typer.echo(f"{row.name:<20} {row.value:<28} {row.source}")
-            return
-        log_path = configure_logging(settings.log_dir, settings.log_level)
 
     def announce_end_of_load(context: AppContext, load_s: float) -> None:
         if context.load_error is None:
@@ -74,8 +72,26 @@ def serve(
         else:
             server.should_exit = True
 
+    with one_sentence_errors():
+        overrides = {
+            "host": host,
+            "port": port,
+            "model": model,
+            "log_dir": log_dir,
+            "api_key_file": api_key_file,
+            "allow_unauthenticated": allow_unauthenticated,
+            **_pairs(set_),
+        }
+        settings = load_settings(overrides)
+        if print_config:
+            for row in setting_rows(settings, overrides):
+                typer.echo(f"{row.name:<20} {row.value:<28} {row.source}")
+            return
+        log_path = configure_logging(settings.log_dir, settings.log_level)
+        chat_app = create_app(settings, build_service, announce_end_of_load)
+
     server = ChatServer(
-        create_app(settings, build_service, announce_end_of_load),
+        chat_app,
         on_bound=lambda url: _announce_address(settings, url, log_path),
     )
     try:
@@ -98,8 +114,9 @@ def chat(
     """Chat in the terminal, with pictures."""
     with one_sentence_errors(), ExitStack() as stack:
         if url is None:
-            inner = {"host": "127.0.0.1", "port": 0, "api_keys": (), "model": model, **_pairs(set_)}
-            url = stack.enter_context(_inner_server(load_settings(inner)))
+            inner = load_settings({"host": "127.0.0.1", "port": 0, "model": model, **_pairs(set_)})
+            open_to_us = {"api_key_file": None, "api_keys": (), "admin_keys": ()}
+            url = stack.enter_context(_inner_server(inner.model_copy(update=open_to_us)))
         session = ChatSession(stack.enter_context(open_client(url, api_key)), model)
         for path in image or []:
             session.attach(path)
@@ -208,7 +225,7 @@ def convert(  # noqa: PLR0913 (every option of a command is a parameter)
 
 
 def _announce_address(settings: Settings, address: str, log_path: Path) -> None:
-    key = '-H "Authorization: Bearer $KEY" ' if settings.api_keys else ""
+    key = '-H "Authorization: Bearer $KEY" ' if settings.api_keys or settings.api_key_file else ""
     console.print(f"BindChat listens on {address} and loads {settings.model}")
     console.print(f'  curl {address}/v1/chat/completions {key}-F prompt="What is this?" -F image=@{SAMPLE}')
     console.print(f"  logs: {log_path}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from core.errors import NotReady
+from core.errors import AppError, NotReady
 from core.telemetry import EventLog
+from server.api_keys import KeyRing
 from server.chat_request import ChatLimits, ChatRequestBuilder
 from server.choice_stream import ChoiceStream
 from server.media_reader import ReadFile
@@ -64,8 +65,11 @@ class AppContext:
     draining: bool = False
     streams: set[ChoiceStream] = field(default_factory=set)
     metrics: ServerMetrics = field(init=False)
+    keys: KeyRing = field(init=False)
 
     def __post_init__(self) -> None:
+        settings = self.settings
+        self.keys = KeyRing(keys=settings.api_keys, admin_keys=settings.admin_keys, file=settings.api_key_file)
         self.metrics = ServerMetrics(self.health)
 
     def health(self) -> PipelineHealth | None:
@@ -81,6 +85,15 @@ class AppContext:
         if self.loaded is None:
             raise NotReady(f"model {self.settings.model} is loading; try again in a moment")
         return self.loaded
+
+    def reload_keys(self) -> None:
+        """Read the key file again; when it is wrong, the keys stay and the log says why."""
+        try:
+            self.keys.reload()
+        except AppError as error:
+            self.log.fault("keys_not_reloaded", error)
+        else:
+            self.log.event("keys_reloaded", names=self.keys.names)
 
     def open_stream(self, events: AsyncIterator[ChoiceEvent], on_first: Callable[[], None]) -> ChoiceStream:
         """Start a reply that a draining server can still stop."""

@@ -1,19 +1,15 @@
-"""Plain ASGI middleware: request ids, traces, metrics, the last safety net, and API keys."""
+"""Plain ASGI middleware: request ids, traces, metrics, and the last safety net."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import uuid
-from collections.abc import Sequence
 
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.errors import InvalidRequest, Unauthorized
+from core.errors import InvalidRequest
 from core.telemetry import EventLog
 from server.error_handlers import error_response
 from server.metrics import ServerMetrics
@@ -22,7 +18,6 @@ from server.trace import RequestTrace
 REQUEST_ID_HEADER = "x-request-id"
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-PROTECTED_PREFIXES = ("/v1/", "/tokenize", "/detokenize")
 
 
 class TraceMiddleware:
@@ -76,32 +71,9 @@ class TraceMiddleware:
             duration_ms=round(duration_s * 1000, 3),
             stages_ms=trace.timer.milliseconds,
             error_code=trace.error_code,
+            key=trace.key.name,
             **trace.facts,
         )
-
-
-class ApiKeyMiddleware:
-    """Ask for a bearer key wherever the model works; health and metrics stay open for the operator's probes."""
-
-    def __init__(self, app: ASGIApp, *, api_keys: Sequence[SecretStr]) -> None:
-        self._app = app
-        self._keys = [key.get_secret_value().encode() for key in api_keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        needs_key = self._keys and scope["type"] == "http" and scope["path"].startswith(PROTECTED_PREFIXES)
-        if needs_key:
-            authorization = Headers(scope=scope).get("authorization", "")
-            if not self._knows(authorization):
-                scope["state"]["trace"].error_code = Unauthorized.code
-                refusal = Unauthorized("the API key is missing or wrong; send Authorization: Bearer KEY")
-                await error_response(refusal)(scope, receive, send)
-                return
-            scope["state"]["trace"].owner = hashlib.sha256(_offered_key(authorization)).hexdigest()
-        await self._app(scope, receive, send)
-
-    def _knows(self, authorization: str) -> bool:
-        matches = [hmac.compare_digest(_offered_key(authorization), key) for key in self._keys]
-        return authorization.partition(" ")[0].lower() == "bearer" and any(matches)
 
 
 class _AnswerWatch:
@@ -117,10 +89,6 @@ class _AnswerWatch:
             self.status = message["status"]
             MutableHeaders(scope=message)[REQUEST_ID_HEADER] = self._request_id
         await self._send(message)
-
-
-def _offered_key(authorization: str) -> bytes:
-    return authorization.partition(" ")[2].strip().encode()
 
 
 def _bad_request_id() -> InvalidRequest:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,6 +39,8 @@ class ChatServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here trusts an address that a header claims
+                ws="none",
                 timeout_graceful_shutdown=int(settings.drain_s) + STOP_MARGIN_S,
             )
         )
@@ -60,8 +64,16 @@ class ChatServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            if threading.current_thread() is threading.main_thread():  # only there may signals be handled
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.context.reload_keys)
             self.bound.set()
             self._on_bound(self.url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests at once. Uvicorn would raise the signal again at the end; a clean stop exits with 0."""
+        self.context.draining = True
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.context.draining = True

@@ -24,7 +24,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  # separated by commas; none: no key is asked for
+    api_key_file: Path | None = None  # made by `bindchat keys add`; read again on SIGHUP
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  # separated by commas; none, and no file: nobody is asked
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  # keys that may also change what all clients share
+    allow_unauthenticated: bool = False  # listen beyond this machine without asking for a key
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # Host headers taken; none: see docs/security.md
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # web origins that may call the API from a browser
     log_dir: Path = Path("logs")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -66,7 +70,7 @@ class Settings(BaseSettings):
     keep_alive_s: float = Field(default=15, gt=0)  # between comments on a silent stream
     drain_s: float = Field(default=20, ge=0)  # running replies get this long after SIGTERM
 
-    @field_validator("api_keys", "cors_origins", "fetch_domains", mode="before")
+    @field_validator("api_keys", "admin_keys", "allowed_hosts", "cors_origins", "fetch_domains", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(piece.strip() for piece in value.split(",") if piece.strip()) if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from core.telemetry import EventLog, StageTimer
+from server.api_keys import ANYONE, ApiKey
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,9 +20,14 @@ class RequestTrace:
     log: EventLog
     started_s: float = field(default_factory=time.perf_counter)
     timer: StageTimer = field(default_factory=StageTimer)
-    owner: str = ""  # a digest of the API key, none without keys
+    key: ApiKey = ANYONE
     error_code: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)  # model, tokens, number of media and so on
+
+    @property
+    def owner(self) -> str:
+        """Return whose files and cached results the request may use: the name of its API key, empty without keys."""
+        return self.key.name
 
     def elapsed_s(self) -> float:
         """Return the seconds since the request's first byte."""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
@@ -30,6 +29,7 @@ from tests.support.live_server import (
     image_part,
     live_server,
     picture,
+    raw_connection,
     reply_text,
     stream_frames,
 )
@@ -44,14 +44,11 @@ def samples(server: LiveServer) -> dict[str, float]:
 
 def raw_request(server: LiveServer, body: bytes, *, declared: int | None = None) -> socket.socket:
     """Send a chat request over a bare socket, whose end is in the test's hand."""
-    address = httpx.URL(server.url)
-    connection = socket.create_connection((address.host, address.port or 80), timeout=20)
     head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {declared or len(body)}\r\n\r\n"
     )
-    connection.sendall(head.encode() + body)
-    return connection
+    return raw_connection(server, head.encode() + body)
 
 
 def test_while_the_model_loads_the_server_is_healthy_but_not_ready() -> None:
@@ -194,20 +191,6 @@ def test_a_request_id_comes_back_and_a_bad_one_is_refused() -> None:
         assert server.events.wait_for("request_finished", request_id="mine-1")["route"] == "/health"
         assert_refused(client.get("/nowhere", headers={"X-Request-ID": "mine-2"}), 404)
         assert_refused(client.get("/health", headers={"X-Request-ID": "a b"}), 400, "128", param="X-Request-ID")
-
-
-def test_with_keys_only_those_who_know_one_may_use_the_api() -> None:
-    with live_server(api_keys="first-key,second-key") as server, server.client() as client:
-
-        def status(key: str) -> int:
-            return client.get("/v1/models", headers={"Authorization": key}).status_code
-
-        assert_refused(server.chat(), 401, "Bearer")
-        assert server.chat().headers["www-authenticate"] == "Bearer"
-        assert [status("Bearer second-key"), status("Bearer first-key")] == [200, 200]
-        assert [status("Bearer wrong"), status("first-key"), status("Basic first-key")] == [401, 401, 401]
-        assert_refused(client.get("/v1/nowhere"), 401)
-        assert [client.get(path).status_code for path in ("/health", "/ready", "/version", "/metrics")] == [200] * 4
 
 
 def test_only_named_web_origins_may_read_answers() -> None:

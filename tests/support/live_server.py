@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -117,6 +118,14 @@ def live_server(build: ServiceBuilder = build_service, *, wait: bool = True, **c
     finally:
         logger.removeHandler(events)
         logger.setLevel(level)
+
+
+def raw_connection(server: LiveServer, content: bytes) -> socket.socket:
+    """Send bytes over a bare socket, whose end is in the test's hand."""
+    address = httpx.URL(server.url)
+    connection = socket.create_connection((address.host, address.port or 80), timeout=20)
+    connection.sendall(content)
+    return connection
 
 
 def chat_body(content: Any = "hello", **fields: Any) -> dict[str, Any]:
