@@ -129,7 +129,7 @@ def _asserts_something(node: FunctionNode) -> bool:
     return False
 
 
-@pytest.mark.parametrize("folder", ["unit", "contracts", "integration", "golden", "architecture", "gpu"])
+@pytest.mark.parametrize("folder", ["unit", "contracts", "integration", "golden", "architecture", "gpu", "security"])
 def test_every_test_function_asserts_something(folder: str) -> None:
     silent = [
         function.key
