@@ -16,7 +16,17 @@ from tests.architecture.source_tree import LAYERS, ROOT, RUNNING_LAYERS, importe
 TOP_FOLDERS = {*LAYERS, "docker", "docs", "requirements", "tests"}
 # Made by running things, named in .gitignore.
 LEFT_OVER_FOLDERS = {"runs", "logs", "build", "__pycache__", "bindchat.egg-info"}
-TEST_FOLDERS = {"unit", "contracts", "integration", "golden", "architecture", "gpu", "security", "support", "__pycache__"}
+TEST_FOLDERS = {
+    "unit",
+    "contracts",
+    "integration",
+    "golden",
+    "architecture",
+    "gpu",
+    "security",
+    "support",
+    "__pycache__",
+}
 OPTIONAL_PACKAGES = {"vllm"}  # imported where they are needed; the error says what to install
 
 
