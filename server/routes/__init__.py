@@ -16,5 +16,6 @@ ROUTERS: Registry[APIRouter] = Registry(
         "models": "server.routes.models:router",
         "operations": "server.routes.operations:router",
         "tokenize": "server.routes.tokenize:router",
+        "web": "server.routes.web:router",
     },
 )
