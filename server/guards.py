@@ -21,6 +21,7 @@ OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 """Answered without a key: two probes, and the web page, whose calls of the API then send one."""
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
+PAGE_FILES = "/web/"  # the page's scripts and styles, looked up in a table and never on the disk
 PROBE_PATHS = frozenset({"/health", "/ready"})
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -160,7 +161,8 @@ def _offered_key(headers: Headers) -> str:
 
 def _is_open(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path in OPEN_PATHS and scope.get("raw_path", b"") == path.encode() and scope["method"] in ("GET", "HEAD")
+    is_open = path in OPEN_PATHS or path.startswith(PAGE_FILES)
+    return is_open and scope.get("raw_path", b"") == path.encode() and scope["method"] in ("GET", "HEAD")
 
 
 def _host_name(host: str) -> str:
