@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 AnyArray = npt.NDArray[Any]
 
 FinishReason = Literal["stop", "length", "abort"]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 BindScope = Literal["latest", "all"]
 
 
@@ -101,9 +101,12 @@ Condition = AdapterPrompt | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
-    """What the whole reply must match: a JSON Schema or a regular expression; `param` names where it was asked for."""
+    """What the whole reply must match: a JSON Schema, a regular expression, or text with tool calls.
 
-    kind: Literal["json_schema", "regex"]
+    `source` is as `engine.decoding` documents for the kind; `param` names where it was asked for.
+    """
+
+    kind: Literal["json_schema", "regex", "tools"]
     source: str
     param: str
 
@@ -163,12 +166,30 @@ def _require(condition: bool, param: str, sentence: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function the reply may call; `parameters` is the JSON Schema of its arguments, an object, as JSON text."""
+
+    name: str
+    parameters: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that an assistant turn made; `arguments` is a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
     """One turn. Media keep the order in which the client sent them; text parts are joined."""
 
     role: Role
     text: str
     media: tuple[MediaBlob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +198,7 @@ class ChatRequest:
 
     `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
     that has any, or all of the conversation. `raw_prompts`, when there are any, are decoded as they are, without
-    template and media, `num_choices` replies each; the messages are empty then.
+    template and media, `num_choices` replies each; the messages are empty then. `tools` are told to the model.
     """
 
     request_id: str
@@ -188,6 +209,7 @@ class ChatRequest:
     scope: BindScope = "latest"
     stream: bool = False
     raw_prompts: tuple[tuple[int, ...], ...] = ()
+    tools: tuple[Tool, ...] = ()
 
     @property
     def num_replies(self) -> int:
@@ -214,6 +236,7 @@ class TokenUsage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,11 +308,15 @@ class Tokenizer(Protocol):
     """Text to ids and back, with the model's own chat template.
 
     `marks_first_word`: the first token of a text carries a space that `decode` drops, as in SentencePiece.
+    `takes_tools`: the template renders tools and their calls itself, in `<tool_call>` tags.
     """
 
     eos_token_ids: frozenset[int]
     special_ids: dict[str, int]
     marks_first_word: bool
+
+    @property
+    def takes_tools(self) -> bool: ...
 
     @property
     def vocab_size(self) -> int: ...
@@ -302,7 +329,9 @@ class Tokenizer(Protocol):
         """Return the raw bytes one token adds to the output; special tokens add none."""
         ...
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Render `{"role", "content"}` turns with the generation prompt and return the ids."""
         ...
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from core.errors import PromptTooLong
 from core.types import BindScope, ChatMessage, ChatRequest, MediaBlob, Tokenizer
+from engine.tool_prompt import turns_with_tools
 from models.bundle import ModelBundle
 
 
@@ -24,8 +25,8 @@ class PromptBuilder:
         """
         has_media = bool(media_in_scope(request.messages, request.scope))
         tokenizer = self._conditioned if has_media else self._plain
-        turns = [{"role": message.role, "content": message.text} for message in request.messages]
-        return tuple(tokenizer.apply_chat_template(turns))
+        turns, tools = turns_with_tools(tokenizer, request.messages, request.tools)
+        return tuple(tokenizer.apply_chat_template(turns, tools))
 
     def build(self, request: ChatRequest) -> tuple[int, ...]:
         """Return the prompt's ids. Raises `PromptTooLong` when they and the tokens asked for exceed the context."""

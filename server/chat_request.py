@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.errors import InvalidRequest, MediaTooLarge, PromptTooLong, UnknownName
-from core.types import ChatMessage, ChatRequest, MediaBlob, Role, SamplingParams
+from core.types import ChatMessage, ChatRequest, MediaBlob, Role, SamplingParams, ToolCall
 from server.forms import UploadedFile
 from server.media_reader import MediaReader, ReadFile
 from server.schemas.chat import ChatCompletionBody, Message
 from server.schemas.parts import MediaPart
+from server.schemas.tools import asked_tools
 from server.token_preferences import token_preferences
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ChatRequestBuilder:
             num_choices=num_choices,
             scope=body.bind.scope if body.bind else "latest",
             stream=bool(body.stream),
+            tools=asked_tools(body.tools or (), body.tool_choice)[0],
         )
         names_no_limit = body.max_tokens is None and body.max_completion_tokens is None
         return self._fit_default_limit(request, model) if names_no_limit else request
@@ -138,6 +140,8 @@ class ChatRequestBuilder:
     def _fit_default_limit(self, request: ChatRequest, model: ModelDescription) -> ChatRequest:
         """Lower a limit the client did not choose to what the prompt leaves; only long prompts are counted twice."""
         most_tokens = sum(len(turn.text.encode()) + MAX_TEMPLATE_TOKENS for turn in request.messages)
+        if request.tools or any(turn.tool_calls for turn in request.messages):
+            most_tokens = model.max_context  # the template writes more than the texts
         if most_tokens + request.sampling.max_tokens <= model.max_context:
             return request
         room = max(1, model.max_context - self._pipeline.count_prompt_tokens(request))
@@ -158,7 +162,13 @@ class ChatRequestBuilder:
             media = await _media(message, f"messages[{index}]", reader)
             if index == last_user:
                 media += uploads
-            turns.append(ChatMessage(role=_engine_role(message), text=message.text, media=tuple(media)))
+            calls = tuple(
+                ToolCall(name=call.function.name, arguments=call.function.arguments)
+                for call in message.tool_calls or ()
+            )
+            turns.append(
+                ChatMessage(role=_engine_role(message), text=message.text, media=tuple(media), tool_calls=calls)
+            )
         return tuple(turns)
 
 

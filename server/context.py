@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +13,7 @@ from starlette.requests import Request
 
 from core.errors import AppError, NotReady
 from core.telemetry import EventLog
+from server import __version__
 from server.api_keys import KeyRing
 from server.chat_request import ChatLimits, ChatRequestBuilder
 from server.choice_stream import ChoiceStream
@@ -32,6 +35,12 @@ class ModelFacts:
     device: str = ""
     num_parameters: int = 0
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return OpenAI's `system_fingerprint`: it changes with the version, the device and every file of the model."""
+        text = json.dumps([__version__, self.device, self.num_parameters, dict(self.sources)])
+        return f"fp_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

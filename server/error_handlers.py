@@ -120,7 +120,8 @@ def invalid_request_from(
 ) -> InvalidRequest:
     """Turn the first finding of pydantic into one sentence that names the field and what is allowed.
 
-    `tags` are union tags that pydantic puts into the path and that clients never wrote.
+    `tags` are union tags that pydantic puts into the path and that clients never wrote; one with a space is none of
+    a client's field names, and the others follow the number of an item.
     """
     first = dict(error.errors()[0])
     param = _field_path(first["loc"], tags)
@@ -172,7 +173,7 @@ def _field_path(location: tuple[int | str, ...], tags: frozenset[str]) -> str:
     for piece in location:
         if isinstance(piece, int):
             path += f"[{piece}]"
-        elif not (isinstance(previous, int) and piece in tags):
+        elif not (piece in tags and (isinstance(previous, int) or " " in piece)):
             path += f".{piece}" if path else piece
         previous = piece
     return path
@@ -191,7 +192,10 @@ def _finding_sentence(param: str, finding: dict[str, Any]) -> str:
             return f"{param} has unknown type {_shown_scalar(context['tag'])}; known types: {context['expected_tags']}"
         case "union_tag_not_found":
             return f"{param} needs a field {context['discriminator']}"
-    allowed = _ALLOWED.get(finding["type"], finding["msg"]).format_map(context)
+        case "value_error":  # a sentence of ours
+            return f"{param or 'the body'} {finding['msg'].removeprefix('Value error, ')}"
+    known = _ALLOWED.get(finding["type"])  # a message of pydantic may hold braces of its own
+    allowed = known.format_map(context) if known else finding["msg"]
     return f"{param or 'the body'} {allowed}, got {_shown_scalar(finding['input'])}"
 
 

@@ -14,9 +14,7 @@ from server.error_handlers import invalid_request_from
 from server.schemas.parts import SamplingFields
 from server.uploads import FILE_FIELDS, FormPart, decode_json
 
-STRING_FIELDS = frozenset(
-    {"prompt", "input", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier", "tool_choice"}
-)
+STRING_FIELDS = frozenset({"prompt", "input", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier"})
 """Fields taken as they are; every other field is read as JSON, so `true`, `0.5` and `{"a": 1}` keep their types."""
 
 SAMPLING_FIELDS = tuple(SamplingFields.model_fields)

@@ -12,6 +12,7 @@ from server.completions import Reply
 from server.context import AppContext, Service
 from server.media_reports import medium_object
 from server.trace import RequestTrace
+from server.usage import media_usage
 
 if TYPE_CHECKING:
     from engine.pipeline import Preparation
@@ -29,6 +30,7 @@ class RunningReply:
         shape: Callable[[ChatRequest], Reply] = Reply,
     ) -> None:
         self.reply = shape(request)
+        self.reply.head["system_fingerprint"] = service.facts.fingerprint
         self.trace = trace
         self.settings = context.settings
         self._metrics = context.metrics
@@ -69,6 +71,7 @@ class RunningReply:
         stages_ms = self.trace.timer.milliseconds
         stages_ms.update(preparation.stages_ms)
         media = [medium_object(report) for report in preparation.media]
+        self.reply.media_usage = media_usage(preparation.media)
         self.reply.bind.update(media=media, stages_ms=stages_ms)  # later stages are still to come
 
     def _note_first_event(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from core.types import ChatRequest, FinishReason
+from core.types import ChatRequest
 from server.completions import Reply, logprob_entries
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ class TextReply(Reply):
         """Return the whole `text_completion` object."""
         choices = [
             {
-                **_text_choice(index, self._echo(index) + "".join(choice.pieces), choice.finish),
+                **_text_choice(index, self._echo(index) + choice.text, choice.finish),
                 "logprobs": _logprobs(choice.logprobs, offset=0) if self._has_logprobs else None,
             }
             for index, choice in enumerate(self.choices)
         ]
-        return {**self._head, "object": "text_completion", "choices": choices, "usage": self.usage()}
+        return {**self.head, "object": "text_completion", "choices": choices, "usage": self.usage()}
 
     def first_chunk_choices(self) -> list[dict[str, Any]]:
         """Return the echoed prompts, if any were asked for."""
@@ -50,13 +50,13 @@ class TextReply(Reply):
 
     def chunk(self, choices: Sequence[dict[str, Any]], **extra: Any) -> dict[str, Any]:
         """Return one `text_completion` object of a stream."""
-        return {**self._head, "object": "text_completion", "choices": list(choices), **extra}
+        return {**self.head, "object": "text_completion", "choices": list(choices), **extra}
 
     def _echo(self, choice: int) -> str:
         return self._echoes[choice // self._choices_per_prompt] if self._echoes else ""
 
 
-def _text_choice(index: int, text: str, finish: FinishReason | None = None) -> dict[str, Any]:
+def _text_choice(index: int, text: str, finish: str | None = None) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
 
 

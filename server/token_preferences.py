@@ -7,8 +7,10 @@ from typing import Any
 
 from core.errors import InvalidRequest
 from core.types import Grammar
+from engine.decoding.tool_calls import tool_grammar
 from server.schemas.chat import ChatCompletionBody
 from server.schemas.output import choice_grammar
+from server.schemas.tools import NamedTool, asked_tools
 
 
 def token_preferences(body: ChatCompletionBody) -> dict[str, Any]:
@@ -40,7 +42,12 @@ def _grammar(body: ChatCompletionBody) -> Grammar | None:
     if len(asked) > 1:
         names = " and ".join(grammar.param for grammar in asked)
         raise InvalidRequest(f"{names} prescribe the reply at once; send one of them", param=asked[1].param)
-    return asked[0] if asked else None
+    prescribed = asked[0] if asked else None
+    tools, mode = asked_tools(body.tools or (), body.tool_choice)
+    if not tools:
+        return prescribed
+    several = body.parallel_tool_calls is not False and not isinstance(body.tool_choice, NamedTool)
+    return tool_grammar(tools, must_call=mode == "required", several=several, otherwise=prescribed)
 
 
 def _num_logprobs(body: ChatCompletionBody) -> int | None:

@@ -1,4 +1,4 @@
-"""Hold a reply to a JSON Schema or a regular expression: which tokens may come next, and whether it is whole.
+"""Hold a reply to a schema, an expression or tool calls: which tokens may come next, and whether it is whole.
 
 The only importer of llguidance, whose limits count work instead of time, so that a refusal does not depend on the load.
 """
@@ -21,13 +21,13 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from core.errors import InvalidRequest
 from core.types import Grammar, Tokenizer
+from engine.decoding.tool_calls import JSON_STYLE, expression_of, lark_source, schemas_of
 
 MAX_SOURCE_CHARS = 65_536
 MAX_DEPTH = 32  # of a schema's objects and lists
 MAX_REPETITIONS = 10_000  # one length or count in a schema, or the product of all counts in one expression
 COMPILE_TIMEOUT_S = 20.0
 _MAX_KEPT = 32
-_JSON_STYLE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]?", "lenient": False, "coerce_one_of": False}
 _COUNT = re.compile(
     r"\\[xuU]\{\w*\}|\\.|\{(\d*)(?:,(\d*))?\}", re.DOTALL
 )  # escapes first, so that \x{2603} is no count
@@ -108,8 +108,10 @@ class GrammarCompiler:
     def _compile(self, grammar: Grammar) -> LLMatcher:
         if grammar.kind == "regex":
             source = LLMatcher.grammar_from_regex(grammar.source)
+        elif grammar.kind == "tools":
+            source = LLMatcher.grammar_from_lark(lark_source(grammar.source))
         else:
-            source = LLMatcher.grammar_from_json_schema(grammar.source, overrides=_JSON_STYLE)  # type: ignore[arg-type]
+            source = LLMatcher.grammar_from_json_schema(grammar.source, overrides=JSON_STYLE)  # type: ignore[arg-type]
         matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0, limits=self._limits)
         if not matcher.is_error():
             matcher.compute_bitmask()  # the first step finds what construction puts off
@@ -148,7 +150,15 @@ def check_size(grammar: Grammar) -> None:
     if grammar.kind == "regex":
         _check_counts(grammar, grammar.source)
         return
-    for depth, key, value in _entries(json.loads(grammar.source), 1):
+    is_tools = grammar.kind == "tools"
+    if is_tools and (expression := expression_of(grammar.source)) is not None:
+        _check_counts(grammar, expression)
+    for schema in schemas_of(grammar.source) if is_tools else [json.loads(grammar.source)]:
+        _check_schema(grammar, schema)
+
+
+def _check_schema(grammar: Grammar, schema: Any) -> None:
+    for depth, key, value in _entries(schema, 1):
         if depth > MAX_DEPTH:
             _refuse(grammar, f"is nested deeper than {MAX_DEPTH} levels; flatten it")
         if isinstance(value, str) and key in ("pattern", "patternProperties"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -52,19 +52,23 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _strftime_now
         self._special_names = dict(special_names)
+        self.takes_tools = "tools" in source and "<tool_call>" in source
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise ConfigError(f"the chat template is no valid Jinja: {error}") from error
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """Return the prompt of `messages`, ending where the assistant's turn begins.
 
+        `tools` are only for a template that `takes_tools`: it writes them and their calls in `<tool_call>` tags.
         Raises `InvalidRequest` when the template refuses the messages, such as two user turns in a row.
         """
         turns = [dict(message) for message in messages]
         try:
-            return self._template.render(messages=turns, add_generation_prompt=True, **self._special_names)
+            return self._template.render(
+                messages=turns, tools=list(tools) or None, add_generation_prompt=True, **self._special_names
+            )
         except jinja2.TemplateError as error:
             sentence = f"the model's chat template refuses these messages: {error}"
             raise InvalidRequest(sentence, param="messages") from error
@@ -76,12 +80,18 @@ class SpecialTextGuard:
     The template then sees ordinary text, so the special tokens in what it renders are all its own.
     """
 
-    def __init__(self, special_texts: Iterable[str], messages: Sequence[Mapping[str, str]]) -> None:
-        written = "".join(value for message in messages for value in message.values())
+    def __init__(
+        self,
+        special_texts: Iterable[str],
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        written = "".join(_strings([*messages, *tools]))
         present = sorted((text for text in special_texts if text in written), key=len, reverse=True)
         codes = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN) if chr(code) not in written)
         self._stand_ins = dict(zip(present, map(chr, codes), strict=False))
-        self.messages = [{name: self._swap(value) for name, value in message.items()} for message in messages]
+        self.messages: list[dict[str, Any]] = self._swap(list(messages))
+        self.tools: list[dict[str, Any]] = self._swap(list(tools))
 
     @property
     def needed(self) -> bool:
@@ -94,10 +104,28 @@ class SpecialTextGuard:
             rendered = rendered.replace(stand_in, text)
         return rendered
 
-    def _swap(self, value: str) -> str:
-        for text, stand_in in self._stand_ins.items():
-            value = value.replace(text, stand_in)
+    def _swap(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {self._swap(name): self._swap(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._swap(inner) for inner in value]
+        if isinstance(value, str):
+            for text, stand_in in self._stand_ins.items():
+                value = value.replace(text, stand_in)
         return value
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield every string inside nested messages and tools, names of fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield name
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

@@ -70,7 +70,14 @@ class ChatTokenizer(ABC):
     def _encode_ordinary(self, text: str) -> list[int]:
         """Return the ids of `text` alone, special texts spelled out."""
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    @property
+    def takes_tools(self) -> bool:
+        """Say whether the template renders tools and their calls itself."""
+        return self._template is not None and self._template.takes_tools
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Return the ids of the rendered turns up to where the assistant's answer begins.
 
         The text of a special token inside a message is encoded as ordinary text. Raises `InvalidRequest` when the
@@ -78,8 +85,8 @@ class ChatTokenizer(ABC):
         """
         if self._template is None:
             raise InvalidRequest("this model has no chat template; use /v1/completions", param="messages")
-        guard = SpecialTextGuard(self.special_ids, messages)
-        return self._encode_rendered(self._template.render(guard.messages), guard)
+        guard = SpecialTextGuard(self.special_ids, messages, tools)
+        return self._encode_rendered(self._template.render(guard.messages, guard.tools), guard)
 
     def _encode_rendered(self, rendered: str, guard: SpecialTextGuard) -> list[int]:
         pieces = [rendered] if self._splitter is None else self._splitter.split(rendered)

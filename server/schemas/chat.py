@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -12,20 +12,22 @@ from core.errors import InvalidRequest
 from server.error_handlers import invalid_request_from
 from server.schemas.output import NonEmptyText, ResponseFormat
 from server.schemas.parts import PART_TYPES, ContentPart, EdgeModel, MediaPart
+from server.schemas.tools import CHOICE_KINDS, MAX_TOOLS, FunctionTool, MessageToolCall, ToolChoice, check_answers
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+]
 
 OFF_VALUES: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none",),
     "functions": ([],),
     "function_call": ("none",),
-    "parallel_tool_calls": (True, False),
-    "service_tier": ("auto", "default"),
     "modalities": (["text"],),
     "store": (False,),
     "audio": (),
     "prediction": (),
     "reasoning_effort": ("none",),
-    "verbosity": (),
+    "verbosity": ("medium",),
     "web_search_options": (),
 }
 """OpenAI parameters that cannot be honoured, with the values that ask for nothing; null always does."""
@@ -35,7 +37,6 @@ ECHOED_MESSAGE_FIELDS: dict[str, tuple[Any, ...]] = {
     "refusal": (),
     "audio": (),
     "tool_calls": ([],),
-    "tool_call_id": (),
     "function_call": (),
     "annotations": ([],),
 }
@@ -57,10 +58,12 @@ class BindOptions(EdgeModel):
 
 
 class Message(EdgeModel):
-    """One turn; plain text becomes one text part."""
+    """One turn; plain text becomes one text part, and the null beside tool calls none."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: list[ContentPart] = Field(min_length=1)
+    tool_calls: list[MessageToolCall] | None = Field(None, max_length=MAX_TOOLS)
+    tool_call_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -68,12 +71,25 @@ class Message(EdgeModel):
         if not isinstance(value, dict):
             return value
         echoed = {name for name, off in ECHOED_MESSAGE_FIELDS.items() if name in value and _is_off(value[name], off)}
-        return {name: field for name, field in value.items() if name not in echoed}
+        kept = {name: field for name, field in value.items() if name not in echoed}
+        return {**kept, "content": ""} if kept.get("tool_calls") and kept.get("content") is None else kept
 
     @field_validator("content", mode="before")
     @classmethod
     def _text_to_parts(cls, value: Any) -> Any:
-        return [{"type": "text", "text": value}] if isinstance(value, str) else value
+        if isinstance(value, str):
+            return [{"type": "text", "text": value}]
+        parts = value if isinstance(value, list) else []
+        return [_refusal_as_text(part) for part in parts] or value
+
+    @model_validator(mode="after")
+    def _check_role(self) -> Message:
+        for name, role in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
+            if getattr(self, name) is not None and self.role != role:
+                raise ValueError(f"has {name}, which belongs to role {role}")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("needs tool_call_id, the id of the call it answers")
+        return self
 
     @property
     def text(self) -> str:
@@ -104,6 +120,9 @@ class ChatCompletionBody(EdgeModel):
     logit_bias: dict[str, float] | None = None
     min_tokens: int | None = None
     stop_token_ids: list[int] | None = None
+    tools: list[FunctionTool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     regex: str | None = Field(None, min_length=1)
     choice: list[NonEmptyText] | None = Field(None, min_length=1, max_length=1000)
@@ -113,7 +132,8 @@ class ChatCompletionBody(EdgeModel):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "default"] | None = None  # there is one tier, "default"
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -129,7 +149,8 @@ def parse_chat_body(body: Any) -> ChatCompletionBody:
     try:
         parsed = ChatCompletionBody.model_validate({k: v for k, v in body.items() if k not in OFF_VALUES})
     except ValidationError as error:
-        raise invalid_request_from(error, tags=PART_TYPES) from None
+        raise invalid_request_from(error, tags=PART_TYPES | CHOICE_KINDS) from None
+    check_answers(parsed.messages)
     if parsed.stream_options is not None and not parsed.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     return parsed
@@ -141,6 +162,13 @@ def refuse_unsupported(body: Mapping[str, Any]) -> None:
         if name in body and not _is_off(body[name], off_values):
             allowed = " or ".join(json.dumps(value) for value in off_values) or "null"
             raise InvalidRequest(f"{name} is not supported; leave it out or send {allowed}", param=name)
+
+
+def _refusal_as_text(part: Any) -> Any:
+    """Return an assistant's refusal, which clients copy from an answer, as the text it is."""
+    if isinstance(part, dict) and part.keys() == {"type", "refusal"} and part["type"] == "refusal":
+        return {"type": "text", "text": part["refusal"]}
+    return part
 
 
 def _is_off(value: Any, off_values: tuple[Any, ...]) -> bool:

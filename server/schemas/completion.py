@@ -11,7 +11,16 @@ from server.schemas.chat import ChatCompletionBody, Message, refuse_unsupported
 MAX_LOGPROBS = 20
 DEFAULT_MAX_TOKENS = 16  # OpenAI's default of this endpoint
 CHAT_ONLY_FIELDS = frozenset(
-    {"messages", "bind", "max_completion_tokens", "tools", "tool_choice", "parallel_tool_calls", "top_logprobs"}
+    {
+        "messages",
+        "bind",
+        "max_completion_tokens",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "top_logprobs",
+        "service_tier",
+    }
 )
 Prompt = str | list[str] | list[int] | list[list[int]]
 
