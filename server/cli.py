@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,11 +21,12 @@ from server.app import create_app
 from server.commands.cache_commands import cache_app
 from server.commands.errors import fail, one_sentence_errors
 from server.commands.key_commands import keys_app
+from server.configuration import configure, flags_of, load_settings, pairs_of
 from server.context import AppContext
 from server.doctor import examine
 from server.logs import configure_logging
 from server.runner import ChatServer, running_in_thread
-from server.settings import Settings, load_settings, setting_rows
+from server.settings import Settings
 from server.terminal_chat import ChatSession, open_client, run_terminal_chat
 from server.wiring import build_service, damaged_files
 
@@ -39,6 +40,7 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; --print-config lists them.")
 ]
+ConfigOption = Annotated[Path | None, typer.Option(help="A TOML file of settings; else BINDCHAT_CONFIG names one.")]
 ModelOption = Annotated[str | None, typer.Option(help="The model to serve: a name, or a converted folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 
@@ -51,8 +53,10 @@ class WeightType(StrEnum):
     FLOAT32 = "float32"
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(  # noqa: PLR0913 (every option of a command is a parameter)
+    ctx: typer.Context,
+    config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
     model: ModelOption = None,
@@ -61,10 +65,17 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
     allow_unauthenticated: Annotated[
         bool | None, typer.Option("--allow-unauthenticated", help="Let a whole network in without a key.")
     ] = None,
+    allow_remote_media: Annotated[
+        bool | None, typer.Option("--allow-remote-media", help="Fetch media from public addresses.")
+    ] = None,
+    media_domain: Annotated[
+        list[str] | None, typer.Option(help="Fetch only from this domain and below; may repeat.")
+    ] = None,
+    drain_timeout: Annotated[float | None, typer.Option(help="Seconds that requests get after SIGTERM.")] = None,
     set_: SetOption = None,
     print_config: Annotated[bool, typer.Option(help="Show every setting with its source, and leave.")] = False,
 ) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C."""
+    """Serve the HTTP API until SIGTERM or Ctrl-C. Any other setting is an option too: --max-slots 8."""
 
     def announce_end_of_load(context: AppContext, load_s: float) -> None:
         if context.load_error is None:
@@ -73,27 +84,28 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
             server.should_exit = True
 
     with one_sentence_errors():
-        overrides = {
+        named = {
             "host": host,
             "port": port,
             "model": model,
             "log_dir": log_dir,
             "api_key_file": api_key_file,
             "allow_unauthenticated": allow_unauthenticated,
-            **_pairs(set_),
+            "allow_remote_media": allow_remote_media,
+            "media_domains": None if media_domain is None else tuple(media_domain),
+            "drain_timeout_s": drain_timeout,
         }
-        settings = load_settings(overrides)
+        configuration = configure({**named, **pairs_of(set_ or []), **flags_of(ctx.args)}, file=config)
+        settings = configuration.settings
         if print_config:
-            for row in setting_rows(settings, overrides):
-                typer.echo(f"{row.name:<20} {row.value:<28} {row.source}")
+            for row in configuration.rows:
+                typer.echo(f"{row.name:<24} {row.value:<28} {row.source}")
             return
         log_path = configure_logging(settings.log_dir, settings.log_level)
-        chat_app = create_app(settings, build_service, announce_end_of_load)
-
-    server = ChatServer(
-        chat_app,
-        on_bound=lambda url: _announce_address(settings, url, log_path),
-    )
+        server = ChatServer(
+            create_app(settings, build_service, announce_end_of_load),
+            on_bound=lambda url: _announce_address(settings, url, log_path),
+        )
     try:
         server.run()
     except KeyboardInterrupt:
@@ -114,7 +126,7 @@ def chat(
     """Chat in the terminal, with pictures."""
     with one_sentence_errors(), ExitStack() as stack:
         if url is None:
-            inner = load_settings({"host": "127.0.0.1", "port": 0, "model": model, **_pairs(set_)})
+            inner = load_settings({"host": "127.0.0.1", "port": 0, "model": model, **pairs_of(set_ or [])})
             open_to_us = {"api_key_file": None, "api_keys": (), "admin_keys": ()}
             url = stack.enter_context(_inner_server(inner.model_copy(update=open_to_us)))
         session = ChatSession(stack.enter_context(open_client(url, api_key)), model)
@@ -136,7 +148,7 @@ def doctor(
 ) -> None:
     """Say what is installed and whether the model answers; exit code 1 when something is broken."""
     with one_sentence_errors():
-        settings = load_settings({"model": model, **_pairs(set_)})
+        settings = load_settings({"model": model, **pairs_of(set_ or [])})
     findings = examine(settings, build_service, damaged_files)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -173,7 +185,7 @@ def pull(
                 name=name,
                 target=to,
                 accept_licence=accept_licence,
-                endpoint=load_settings(_pairs(set_)).hub_endpoint,
+                endpoint=load_settings(pairs_of(set_ or [])).hub_endpoint,
                 revision=revision,
                 meter=draw,
             ),
@@ -242,18 +254,6 @@ def _inner_server(settings: Settings) -> Iterator[str]:
         if server.context.load_error is not None:
             raise ConfigError(f"{settings.model} could not be loaded: {server.context.load_error}")
         yield server.url
-
-
-def _pairs(assignments: list[str] | None) -> dict[str, Any]:
-    """Return `--set NAME=VALUE` options as a mapping. Raises `ConfigError` for any other form or name."""
-    pairs = {}
-    for assignment in assignments or []:
-        name, equals, value = assignment.partition("=")
-        name = name.replace("-", "_")
-        if not equals or name not in Settings.model_fields:
-            raise ConfigError(f"--set takes NAME=VALUE, got {assignment!r}; names: {', '.join(Settings.model_fields)}")
-        pairs[name] = value
-    return pairs
 
 
 def _write(text: str) -> None:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from core.errors import ConfigError
 from server.context import AppContext
+from server.settings import Settings
 
 STOP_MARGIN_S = 10  # for error frames to reach their clients after the drain
 # The decoder's thread takes the interpreter lock back hundreds of times a step; Python's own 5 ms let the event loop
@@ -24,13 +25,14 @@ SWITCH_INTERVAL_S = 0.0002
 
 
 class ChatServer(uvicorn.Server):
-    """A uvicorn server that lets running replies finish for `drain_s`, then ends them with an honest error."""
+    """A uvicorn server that lets running replies finish for `drain_timeout_s`, then ends them with an honest error."""
 
     def __init__(self, app: FastAPI, *, on_bound: Callable[[str], None] = lambda url: None) -> None:
         self.context: AppContext = app.state.context
         self._on_bound = on_bound
         self.bound = threading.Event()
         settings = self.context.settings
+        _check_tls(settings)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -41,7 +43,9 @@ class ChatServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,  # nothing here trusts an address that a header claims
                 ws="none",
-                timeout_graceful_shutdown=int(settings.drain_s) + STOP_MARGIN_S,
+                ssl_certfile=settings.tls_cert_file,
+                ssl_keyfile=settings.tls_key_file,
+                timeout_graceful_shutdown=int(settings.drain_timeout_s) + STOP_MARGIN_S,
             )
         )
 
@@ -59,7 +63,8 @@ class ChatServer(uvicorn.Server):
     def url(self) -> str:
         """Return the address that clients use."""
         host = self.context.settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.bound_port}"
+        scheme = "https" if self.context.settings.tls_cert_file else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.bound_port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -78,7 +83,9 @@ class ChatServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.context.draining = True
         self.context.log.event("drain_started", running_replies=len(self.context.streams))
-        deadline = asyncio.get_running_loop().call_later(self.context.settings.drain_s, self.context.stop_streams)
+        deadline = asyncio.get_running_loop().call_later(
+            self.context.settings.drain_timeout_s, self.context.stop_streams
+        )
         try:
             await super().shutdown(sockets=sockets)
         finally:
@@ -99,3 +106,13 @@ def running_in_thread(server: ChatServer) -> Iterator[ChatServer]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise `ConfigError` for a certificate without its key, a key without certificate, and files that are missing."""
+    for name, other in (("tls_cert_file", "tls_key_file"), ("tls_key_file", "tls_cert_file")):
+        path = getattr(settings, name)
+        if path is not None and getattr(settings, other) is None:
+            raise ConfigError(f"{name} needs {other} beside it; https takes both", param=other)
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{name} {path} is not a file", param=name)

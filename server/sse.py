@@ -26,7 +26,7 @@ class ReplyResponse(EventSourceResponse):
             ping=running.settings.keep_alive_s,
             ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
             sep="\n",
-            shutdown_grace_period=running.settings.drain_s + 5,
+            shutdown_grace_period=running.settings.drain_timeout_s + 5,
         )
         self._running = running
 

@@ -70,6 +70,7 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         PipelineConfig(
             max_context=max_context,
             max_in_flight=settings.max_slots + settings.max_queue,
+            stall_after_s=settings.stall_after_s,
             created_s=int(time.time()),
         ),
     )
@@ -144,6 +145,12 @@ def _media_limits(settings: Settings) -> MediaLimits:
         max_body_bytes=settings.max_body_bytes,
         max_parts=settings.max_media_parts,
         max_pixels=settings.max_pixels,
+        max_decoded_bytes=settings.max_decoded_bytes,
+        max_frames=settings.max_frames,
+        max_seconds=settings.max_seconds,
+        max_points=settings.max_points,
+        max_worker_bytes=settings.max_worker_bytes,
+        decode_timeout_s=settings.decode_timeout_s,
     )
 
 
@@ -151,5 +158,8 @@ def _fetch_policy(settings: Settings) -> FetchPolicy:
     from media.fetch import FetchPolicy
 
     return FetchPolicy(
-        enabled=settings.allow_fetch, allowed_domains=settings.fetch_domains, max_bytes=settings.max_media_bytes
+        enabled=settings.allow_remote_media,
+        allowed_domains=settings.media_domains,
+        max_bytes=settings.max_media_bytes,
+        timeout_s=settings.fetch_timeout_s,
     )

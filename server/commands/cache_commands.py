@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 
 from core.errors import AppError
 from server.commands.errors import one_sentence_errors
-from server.settings import load_settings
+from server.configuration import load_settings
 from server.wiring import build_file_embedder
 
 cache_app = typer.Typer(help="Indexes of the visual cache.", no_args_is_help=True)

@@ -11,7 +11,7 @@ import typer
 from core.errors import ConfigError
 from server.api_keys import ApiKey, add_key, read_key_file, remove_key
 from server.commands.errors import one_sentence_errors
-from server.settings import load_settings
+from server.configuration import load_settings
 
 keys_app = typer.Typer(help="API keys; a running server reads the file again on SIGHUP.", no_args_is_help=True)
 

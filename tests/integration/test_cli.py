@@ -35,10 +35,13 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_print_config_shows_values_and_sources() -> None:
-    result = CliRunner().invoke(app, ["serve", "--port", "9", "--set", "max-slots=3", "--print-config"])
+    result = CliRunner().invoke(
+        app, ["serve", "--port", "9", "--set", "max-slots=3", "--max-queue", "5", "--print-config"]
+    )
     assert result.exit_code == 0, result.output
     assert re.search(r"^port +9 +command line$", result.output, re.MULTILINE)
     assert re.search(r"^max_slots +3 +command line$", result.output, re.MULTILINE)
+    assert re.search(r"^max_queue +5 +command line$", result.output, re.MULTILINE)
     assert re.search(r"^model +mini +default$", result.output, re.MULTILINE)
 
 
@@ -47,6 +50,10 @@ def test_print_config_shows_values_and_sources() -> None:
     [
         (["serve", "--set", "colour=red"], "colour"),
         (["serve", "--set", "max_slots"], "NAME=VALUE"),
+        (["serve", "--colour", "red"], "colour"),
+        (["serve", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["serve", "--host", "0.0.0.0"], "--allow-unauthenticated"),
+        (["serve", "--tls-cert-file", "nowhere.pem"], "tls_key_file"),
         (["serve", "--set", "max_slots=0"], "max_slots"),
         (["chat", "--image", "nowhere.png", "--url", "http://127.0.0.1:9", "what?"], "nowhere.png"),
         (["chat", "--url", "http://127.0.0.1:9", "what?"], "refused"),

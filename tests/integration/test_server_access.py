@@ -213,7 +213,7 @@ def test_a_running_server_takes_new_keys_at_sighup(tmp_path: Path) -> None:
     path, log = tmp_path / "keys", tmp_path / "logs"
     first = add_key(path, ApiKey(name="first"))
     arguments = ["serve", "--port", "0", "--model", "tiny", "--set", "dtype=float32", "--set", "num_threads=1"]
-    arguments += ["--api-key-file", str(path), "--log-dir", str(log), "--set", "drain_s=0"]
+    arguments += ["--api-key-file", str(path), "--log-dir", str(log), "--set", "drain_timeout_s=0"]
     with subprocess.Popen(
         [sys.executable, "-m", "server.cli", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:

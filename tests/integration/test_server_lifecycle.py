@@ -166,7 +166,7 @@ def test_a_stream_that_waits_long_starts_and_reports_its_error_in_a_frame() -> N
 
 
 def test_a_stopping_server_ends_streams_with_an_error_and_no_done() -> None:
-    with live_server(drain_s=0) as server:
+    with live_server(drain_timeout_s=0) as server:
         with server.stream(max_tokens=LONG) as lines:
             next(lines)
             server.stop()
@@ -176,7 +176,7 @@ def test_a_stopping_server_ends_streams_with_an_error_and_no_done() -> None:
 
 
 def test_a_draining_server_lets_replies_finish() -> None:
-    with live_server(drain_s=60) as server:
+    with live_server(drain_timeout_s=60) as server:
         with server.stream(max_tokens=200) as lines:
             next(lines)
             server.stop()

@@ -102,7 +102,7 @@ class LiveServer:
 @contextmanager
 def live_server(build: ServiceBuilder = build_service, *, wait: bool = True, **chosen: Any) -> Iterator[LiveServer]:
     """Run a server for the length of a block; `wait` until it is ready."""
-    defaults = {"port": 0, "model": MODEL, "dtype": "float32", "num_threads": 1, "max_slots": 4, "drain_s": 0}
+    defaults = {"port": 0, "model": MODEL, "dtype": "float32", "num_threads": 1, "max_slots": 4, "drain_timeout_s": 0}
     settings = Settings(**{**defaults, **chosen})
     loaded = threading.Event()
     server = ChatServer(create_app(settings, build, on_loaded=lambda context, seconds: loaded.set()))
