@@ -84,17 +84,8 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
             server.should_exit = True
 
     with one_sentence_errors():
-        named = {
-            "host": host,
-            "port": port,
-            "model": model,
-            "log_dir": log_dir,
-            "api_key_file": api_key_file,
-            "allow_unauthenticated": allow_unauthenticated,
-            "allow_remote_media": allow_remote_media,
-            "media_domains": None if media_domain is None else tuple(media_domain),
-            "drain_timeout_s": drain_timeout,
-        }
+        named = {name: value for name, value in ctx.params.items() if name in Settings.model_fields}
+        named |= {"media_domains": media_domain and tuple(media_domain), "drain_timeout_s": drain_timeout}
         configuration = configure({**named, **pairs_of(set_ or []), **flags_of(ctx.args)}, file=config)
         settings = configuration.settings
         if print_config:
