@@ -70,18 +70,32 @@ class DecodedMedia:
     array: AnyArray
     sample_rate_hz: float | None = None
     frames_per_s: float | None = None
+    frame_times_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A stretch of a film; `share` is its part of the embedding, 0 for one too short to count."""
+
+    start_s: float
+    end_s: float
+    share: float
+    name: str
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
     """A row of a joint space. `vector` is `(E,)` float32; `encoder_id` is part of every cache key.
 
-    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name, where it has one.
+    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name, where it has one. `scenes` are those
+    of a film, where the encoder tells them apart.
     """
 
     vector: FloatArray
     encoder_id: str
     confidence: float | None = None
+    scenes: tuple[Scene, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,6 +276,7 @@ class DecodeWorkers:
             array=payload.view(np.dtype(header["dtype"])).reshape(header["shape"]),
             sample_rate_hz=header["sample_rate_hz"],
             frames_per_s=header["frames_per_s"],
+            frame_times_s=tuple(header["frame_times_s"]),
         )
 
     def _discard(self, lane: int) -> int:

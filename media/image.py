@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,10 +36,20 @@ def decode_image(data: bytes, job: DecodeJob) -> DecodedMedia:
     float32 as stored. Embedded colour profiles are ignored, as the encoders were trained. The size comes from the
     header and is checked before any pixel is decoded. Raises `MediaTooLarge` and `MediaDecodeError`.
     """
+    with open_picture(data, job) as picture:
+        if job.modality in (Modality.DEPTH, Modality.THERMAL):
+            return DecodedMedia(container=job.container, array=_measurements(picture))
+        return DecodedMedia(container=job.container, array=display_pixels(picture, job))
+
+
+@contextmanager
+def open_picture(data: bytes, job: DecodeJob) -> Iterator[Image.Image]:
+    """Open a picture within budgets; whatever Pillow raises inside the block becomes an error of ours."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of what the budgets below decide
-            return _decode(data, job)
+            with _checked(data, job) as picture:
+                yield picture
     except (AppError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -51,20 +63,19 @@ def decode_image(data: bytes, job: DecodeJob) -> DecodedMedia:
         ) from error
 
 
-def _decode(data: bytes, job: DecodeJob) -> DecodedMedia:
+def _checked(data: bytes, job: DecodeJob) -> Image.Image:
     if job.container == "webp":
         job.limits.check_pixels(*_webp_canvas(data))
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise AssertionError("something in this process turned truncated pictures on")
-    with Image.open(io.BytesIO(data), formats=[job.container.upper()]) as picture:
-        job.limits.check_pixels(*picture.size)
-        job.limits.check_decoded_bytes(picture.width * picture.height * _BYTES_PER_PIXEL)
-        if job.modality in (Modality.DEPTH, Modality.THERMAL):
-            return DecodedMedia(container=job.container, array=_measurements(picture))
-        return DecodedMedia(container=job.container, array=_display_pixels(picture, job))
+    picture = Image.open(io.BytesIO(data), formats=[job.container.upper()])
+    job.limits.check_pixels(*picture.size)
+    job.limits.check_decoded_bytes(picture.width * picture.height * _BYTES_PER_PIXEL)
+    return picture
 
 
-def _display_pixels(picture: Image.Image, job: DecodeJob) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def display_pixels(picture: Image.Image, job: DecodeJob) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the current frame as `(H, W, 3)` uint8 RGB, shrunk, turned and laid over white as the options say."""
     options = job.options
     factor = min(picture.size) // options.min_side_px if options.min_side_px else 1
     if factor >= 2 and job.container == "jpeg":

@@ -9,6 +9,7 @@ from core.errors import MediaDecodeError, UnsupportedMedia
 from core.types import Modality
 
 _PICTURE = (Modality.IMAGE, Modality.DEPTH, Modality.THERMAL)
+_MOVING_PICTURE = (*_PICTURE, Modality.VIDEO)
 _ARRAY = (Modality.POINT_CLOUD, Modality.IMU, Modality.DEPTH, Modality.THERMAL)
 _SOUND = (Modality.AUDIO,)
 _FILM = (Modality.VIDEO, Modality.AUDIO)
@@ -24,9 +25,9 @@ class Container:
 
 
 KNOWN: dict[str, Container] = {
-    "png": Container(_PICTURE, ("image/png", "image/x-png", "image/apng")),
+    "png": Container(_MOVING_PICTURE, ("image/png", "image/x-png", "image/apng")),
     "jpeg": Container(_PICTURE, ("image/jpeg", "image/jpg", "image/pjpeg")),
-    "webp": Container(_PICTURE, ("image/webp",)),
+    "webp": Container(_MOVING_PICTURE, ("image/webp",)),
     "gif": Container((Modality.IMAGE, Modality.VIDEO), ("image/gif", "video/gif")),
     "bmp": Container(_PICTURE, ("image/bmp", "image/x-bmp", "image/x-ms-bmp")),
     "wav": Container(_SOUND, ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave", "audio/x-pn-wav")),
@@ -39,6 +40,7 @@ KNOWN: dict[str, Container] = {
     "mov": Container(_FILM, ("video/quicktime", "video/mp4")),
     "webm": Container(_FILM, ("video/webm", "audio/webm", "video/x-matroska")),
     "mkv": Container(_FILM, ("video/x-matroska", "video/matroska", "audio/x-matroska", "video/webm")),
+    "frames": Container((Modality.VIDEO,), ("video/x-frames",)),  # a list of pictures, packed by this server
     "ply": Container(_SHAPE, ("model/ply", "application/ply", "text/plain")),
     "pcd": Container(_SHAPE, ("model/pcd", "text/plain")),
     "glb": Container(_SHAPE, ("model/gltf-binary",)),
@@ -76,6 +78,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "jpeg"),
     (0, b"GIF87a", "gif"),
     (0, b"GIF89a", "gif"),
+    (0, b"\0frames\0", "frames"),
     (0, b"fLaC", "flac"),
     (0, b"OggS", "ogg"),
     (0, b"ID3", "mp3"),

@@ -119,6 +119,7 @@ class DecoderLoop:
             "dtype": array.dtype.name,
             "sample_rate_hz": media.sample_rate_hz,
             "frames_per_s": media.frames_per_s,
+            "frame_times_s": media.frame_times_s,
         }
         write_frame(results, header, array.reshape(-1).view(np.uint8).data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from core.types import Modality
@@ -29,7 +30,14 @@ def _sampled(report: MediumReport) -> dict[str, Any]:
             return {"width_px": shape[1], "height_px": shape[0]}
         case Modality.VIDEO if len(shape) == 4:
             rate = report.frames_per_s
-            return {"num_frames": shape[0], "frames_per_s": rate, "width_px": shape[2], "height_px": shape[1]}
+            return {
+                "num_frames": shape[0],
+                "frames_per_s": rate,
+                "frame_times_s": [round(time_s, 3) for time_s in report.frame_times_s],
+                "width_px": shape[2],
+                "height_px": shape[1],
+                "scenes": [asdict(scene) for scene in report.scenes],
+            }
         case Modality.AUDIO if len(shape) == 2 and report.sample_rate_hz:
             seconds = shape[1] / report.sample_rate_hz
             return {"seconds": seconds, "sample_rate_hz": report.sample_rate_hz, "num_channels": shape[0]}

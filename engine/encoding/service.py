@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from core.telemetry import StageTimer
-from core.types import DecodedMedia, Embedding, FloatArray, MediaBlob, Modality
+from core.types import DecodedMedia, Embedding, FloatArray, MediaBlob, Modality, Scene
 from engine.encoding.fusion import fuse
 from engine.encoding.runner import EncoderRunner
 
@@ -21,7 +21,7 @@ Blend = Callable[[Sequence[FloatArray], Sequence[float]], FloatArray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediumReport:
-    """What became of one medium: the decoded array's shape and rates, the encoder's confidence, milliseconds."""
+    """What became of one medium: the decoded array's shape and times, what its encoder told, milliseconds."""
 
     modality: Modality
     container: str
@@ -29,7 +29,9 @@ class MediumReport:
     shape: tuple[int, ...]
     sample_rate_hz: float | None
     frames_per_s: float | None
+    frame_times_s: tuple[float, ...]
     confidence: float | None
+    scenes: tuple[Scene, ...]
     stages_ms: Mapping[str, float]
 
 
@@ -97,7 +99,9 @@ class EncodingService:
             shape=media.array.shape,
             sample_rate_hz=media.sample_rate_hz,
             frames_per_s=media.frames_per_s,
+            frame_times_s=media.frame_times_s,
             confidence=embedding.confidence,
+            scenes=embedding.scenes,
             stages_ms=timer.milliseconds,
         )
         return embedding, report

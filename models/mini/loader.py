@@ -18,6 +18,7 @@ from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import CONDITIONED_TEMPLATE, WEIGHTS, decoder_file, picture_network_file, text_network_file
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
 from models.mini.text import MiniTextEncoder
+from models.mini.video import MiniVideoEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."
@@ -43,7 +44,11 @@ def load_mini(dtype: torch.dtype) -> ModelBundle:
         decoder=decoder,
         tokenizer=tokenizer,
         adapter=adapter,
-        encoders={Modality.IMAGE: encoder, Modality.TEXT: text_encoder},
+        encoders={
+            Modality.IMAGE: encoder,
+            Modality.VIDEO: MiniVideoEncoder(encoder),
+            Modality.TEXT: text_encoder,
+        },
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
         sources=sources,
     )

@@ -49,6 +49,13 @@ def picture(file_format: str, size: tuple[int, int] = (8, 6)) -> bytes:
     return buffer.getvalue()
 
 
+def moving_picture() -> bytes:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (8, 6), (level, level, level)) for level in (20, 200)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
 def sound(seconds: float) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
@@ -86,7 +93,10 @@ async def test_rates_and_options_cross_the_process_border(door: Door) -> None:
 
 async def test_a_gif_is_a_picture_or_a_film_as_the_part_asks(door: Door) -> None:
     assert (await door(picture("GIF"))).array.shape == (6, 8, 3)
-    assert (await door(picture("GIF"), Modality.VIDEO)).array.shape == (1, 6, 8, 3)
+    assert (await door(moving_picture())).array.shape == (6, 8, 3)
+    assert (await door(moving_picture(), Modality.VIDEO)).array.shape == (2, 6, 8, 3)
+    with pytest.raises(UnsupportedMedia, match="still picture"):
+        await door(picture("GIF"), Modality.VIDEO)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from core.errors import ConfigError, InvalidRequest, MediaDecodeError, UnsupportedMedia
 from core.types import Modality
+from media.animation import pack_frames
 from media.containers import CONTAINERS
 from media.limits import DecodeOptions, MediaLimits
 from media.sniff import KNOWN, containers_of, resolve, sniff
@@ -41,6 +42,7 @@ HEADS = {
     "mov": b"\x00\x00\x00\x14ftypqt  \x00\x00",
     "webm": _EBML + b"webm",
     "mkv": _EBML + b"matroska",
+    "frames": pack_frames([_picture("png")], 1.0),
     "ply": b"ply\nformat ascii 1.0\n",
     "pcd": b"# .PCD v0.7 - Point Cloud Data\n",
     "glb": b"glTF\x02\x00\x00\x00",
