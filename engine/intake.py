@@ -6,16 +6,19 @@ import base64
 import binascii
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
 from core.errors import InvalidRequest, MediaDecodeError, MediaFetchError, MediaTooLarge, UnsupportedMedia
 from core.types import MediaBlob, MediaSampling, Modality
+from media.animation import pack_frames
 from media.fetch import FetchPolicy, RemoteFetcher
 from media.limits import DecodeOptions, MediaLimits
 from media.sniff import resolve
 
 MAX_WEIGHT = 1000.0
+FRAMES_TYPE = "video/jpeg"  # how clients of vLLM send a film: base64 pictures joined by commas in one data URI
 
 
 class MediaIntake:
@@ -38,12 +41,7 @@ class MediaIntake:
         format or modality the part does not take, and `InvalidRequest` for a weight that is not a finite number
         other than 0.
         """
-        if not math.isfinite(weight) or weight == 0 or abs(weight) > MAX_WEIGHT:
-            raise InvalidRequest(
-                f"weight must be a number other than 0 within ±{MAX_WEIGHT:g}, got {weight}; leave the medium out "
-                "instead of weighting it 0",
-                param=param,
-            )
+        _check_weight(weight, param)
         self.limits.check_bytes(len(data), param=param)
         try:
             modality, container = resolve(data, declared_type=declared_type, expected=expected)
@@ -59,14 +57,7 @@ class MediaIntake:
 
         Raises `InvalidRequest` for malformed base64 and what `from_bytes` raises.
         """
-        compact = "".join(text.split())
-        self._check_encoded_length(len(compact) // 4 * 3, param)
-        try:
-            data = base64.b64decode(compact.encode("ascii"), validate=True)
-        except (binascii.Error, UnicodeEncodeError) as error:
-            raise InvalidRequest(
-                f"the medium is not valid base64 ({error}); use the standard alphabet with padding", param=param
-            ) from None
+        data = self._unbase64(text, param)
         return self.from_bytes(data, declared_type=declared_type, expected=expected, weight=weight, param=param)
 
     def from_data_uri(self, uri: str, *, expected: Modality | None, weight: float, param: str) -> MediaBlob:
@@ -82,6 +73,11 @@ class MediaIntake:
             )
         declared_type, *parameters = header[5:].split(";")
         if "base64" in (parameter.strip().lower() for parameter in parameters):
+            if declared_type.strip().lower() == FRAMES_TYPE and expected in (Modality.VIDEO, None):
+                texts = content.split(",")
+                self.check_num_frames(len(texts), param=param)
+                pictures = [self._unbase64(text, param) for text in texts]
+                return self.from_frames(pictures, frames_per_s=1.0, weight=weight, param=param)
             text = content if "%" not in content else unquote_to_bytes(content).decode("ascii", "replace")
             return self.from_base64(text, declared_type=declared_type, expected=expected, weight=weight, param=param)
         self._check_encoded_length(len(content) - 2 * content.count("%"), param)
@@ -105,11 +101,30 @@ class MediaIntake:
             raise type(error)(error.message, param=param) from error
         return self.from_bytes(data, declared_type=None, expected=expected, weight=weight, param=param)
 
-    def from_text(self, text: str) -> MediaBlob:
-        """Return text as a medium of its own, for models that embed text."""
+    def from_text(self, text: str, *, weight: float = 1.0, param: str) -> MediaBlob:
+        """Return text as a medium of its own, for models that embed text. Raises `InvalidRequest` when it is empty."""
+        _check_weight(weight, param)
+        if not text.strip():
+            raise InvalidRequest(f"{param} is an empty text; write something, or leave it out", param=param)
         content = text.encode()
         digest = hashlib.sha256(content).hexdigest()
-        return MediaBlob(modality=Modality.TEXT, container="text", data=content, sha256=digest)
+        return MediaBlob(modality=Modality.TEXT, container="text", data=content, sha256=digest, weight=weight)
+
+    def from_frames(self, pictures: Sequence[bytes], *, frames_per_s: float, weight: float, param: str) -> MediaBlob:
+        """Return the film that encoded pictures make in their order, `frames_per_s` of them a second.
+
+        Raises `MediaTooLarge` for too many or too large ones; what they are is seen when they are decoded.
+        """
+        self.check_num_frames(len(pictures), param=param)
+        packed = pack_frames(pictures, frames_per_s)
+        return self.from_bytes(packed, declared_type=None, expected=Modality.VIDEO, weight=weight, param=param)
+
+    def check_num_frames(self, num_frames: int, *, param: str) -> None:
+        """Raise `MediaTooLarge` for a list of more pictures than one film may have."""
+        if num_frames > self.limits.max_frames:
+            raise MediaTooLarge(
+                f"{param}: {num_frames} frames; at most {self.limits.max_frames} make one film", param=param
+            )
 
     def with_sampling(self, blob: MediaBlob, sampling: MediaSampling, *, param: str) -> MediaBlob:
         """Return the blob cut and sampled as asked.
@@ -134,6 +149,25 @@ class MediaIntake:
             raise InvalidRequest(f"{param}: {error.message}", param=param) from None
         return replace(blob, sampling=sampling)
 
+    def _unbase64(self, text: str, param: str) -> bytes:
+        compact = "".join(text.split())
+        self._check_encoded_length(len(compact) // 4 * 3, param)
+        try:
+            return base64.b64decode(compact.encode("ascii"), validate=True)
+        except (binascii.Error, UnicodeEncodeError) as error:
+            raise InvalidRequest(
+                f"the medium is not valid base64 ({error}); use the standard alphabet with padding", param=param
+            ) from None
+
     def _check_encoded_length(self, num_bytes: int, param: str) -> None:
         if num_bytes > self.limits.max_bytes + 2:  # padding characters stand for up to two bytes that are not there
             self.limits.check_bytes(num_bytes, param=param)
+
+
+def _check_weight(weight: float, param: str) -> None:
+    if not math.isfinite(weight) or weight == 0 or abs(weight) > MAX_WEIGHT:
+        raise InvalidRequest(
+            f"weight must be a number other than 0 within ±{MAX_WEIGHT:g}, got {weight}; leave the medium out "
+            "instead of weighting it 0",
+            param=param,
+        )

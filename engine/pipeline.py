@@ -46,6 +46,11 @@ class ModelDescription:
     max_context: int
     created_s: int
 
+    @property
+    def media_modalities(self) -> tuple[Modality, ...]:
+        """What may join the condition: the prompt is always text, but not every model embeds text."""
+        return tuple(m for m in self.input_modalities if m is not Modality.TEXT or m in self.embedded_modalities)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineHealth:

@@ -154,7 +154,7 @@ class ChatRequestBuilder:
         if files and last_user is None:
             raise InvalidRequest("files join the last user message, and there is none; add one", param="messages")
         reader = MediaReader(
-            self._intake, model=model.name, modalities=model.input_modalities, read_file=self._read_file
+            self._intake, model=model.name, modalities=model.media_modalities, read_file=self._read_file
         )
         uploads = await reader.uploads(files)
         turns: list[ChatMessage] = []

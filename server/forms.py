@@ -17,15 +17,30 @@ from server.uploads import FILE_FIELDS, FormPart, decode_json
 STRING_FIELDS = frozenset({"prompt", "input", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier"})
 """Fields taken as they are; every other field is read as JSON, so `true`, `0.5` and `{"a": 1}` keep their types."""
 
+BIND_TEXT, VIDEO_FRAME = "bind_text", "video_frame"
+WEIGHT_FIELDS = {f"{name}_weight": name for name in (*FILE_FIELDS, BIND_TEXT)}
+"""A field of weights for each kind of medium: one number per medium of that kind, in the order sent."""
+
 SAMPLING_FIELDS = tuple(SamplingFields.model_fields)
 """What a form says about its one audio or video file."""
 
 
+_NUMBER = {"type": "number"}
+MEDIA_PROPERTIES: dict[str, Any] = {
+    **{name: {"type": "array", "items": {"type": "string", "format": "binary"}} for name in FILE_FIELDS},
+    BIND_TEXT: {"type": "array", "items": {"type": "string"}},
+    **{name: {"anyOf": [_NUMBER, {"type": "array", "items": _NUMBER}]} for name in WEIGHT_FIELDS},
+    **dict.fromkeys(("video_frame_fps", *SAMPLING_FIELDS), _NUMBER),
+}
+"""What the OpenAPI document says about the media of a form."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """One file of a form; `expected` is None when the kind is decided from the bytes.
+    """One medium of a form; `expected` is None when the kind is decided from the bytes.
 
-    `sampling` is the form's own: it belongs to the one file that is audio or video.
+    `sampling` is the form's own: it belongs to the one file that is audio or video. A film of single pictures has them
+    all in `frames`.
     """
 
     field_name: str
@@ -33,6 +48,9 @@ class UploadedFile:
     declared_type: str | None
     expected: Modality | None
     sampling: MediaSampling | None = None
+    weight: float = 1.0
+    frames: tuple[bytes, ...] = ()
+    frames_per_s: float = 1.0
 
 
 def split_form(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[UploadedFile]]:
@@ -44,13 +62,20 @@ def split_form(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[Uploaded
 def split_fields(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[UploadedFile]]:
     """Return the scalar fields of a form with the types they have in JSON, and its files in the order sent.
 
-    Raises `InvalidRequest` for a file under a scalar name, text under a file name, and a field sent twice.
+    Raises `InvalidRequest` for a file under a scalar name, text under a file name, a field sent twice, and weights
+    that are not one for each medium.
     """
     body: dict[str, Any] = {}
     files: list[UploadedFile] = []
+    weights: dict[str, list[Any]] = {}
     for part in parts:
         if part.name in FILE_FIELDS:
             files.append(_uploaded_file(part))
+        elif part.name == BIND_TEXT:
+            files.append(UploadedFile(BIND_TEXT, _text(part).encode(), None, Modality.TEXT))
+        elif part.name in WEIGHT_FIELDS:
+            value = _scalar(part)
+            weights.setdefault(WEIGHT_FIELDS[part.name], []).extend(value if isinstance(value, list) else [value])
         elif part.is_file:
             raise InvalidRequest(
                 f"{part.name} does not take a file; file fields: {', '.join(FILE_FIELDS)}", param=part.name
@@ -61,6 +86,7 @@ def split_fields(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[Upload
             raise InvalidRequest(f"{part.name} is given twice; send it once", param=part.name)
         else:
             body[part.name] = _scalar(part)
+    files = _weighted(_with_joined_frames(files, body.pop("video_frame_fps", None)), weights)
     return body, _with_sampling(body, files)
 
 
@@ -71,6 +97,41 @@ def _uploaded_file(part: FormPart) -> UploadedFile:
         )
     declared = None if part.content_type in (None, "application/octet-stream") else part.content_type
     return UploadedFile(part.name, bytes(part.content), declared, FILE_FIELDS[part.name])
+
+
+def _with_joined_frames(files: Sequence[UploadedFile], frames_per_s: Any) -> list[UploadedFile]:
+    """Return the files with all single frames as one film, at the place of the first."""
+    frames = [file for file in files if file.field_name == VIDEO_FRAME]
+    rate = 1.0 if frames_per_s is None else frames_per_s
+    if not _is_number(rate) or not 0 < rate <= 1000 or (frames_per_s is not None and not frames):
+        raise InvalidRequest(
+            "video_frame_fps is the rate that the video_frame files were taken at, a number in (0, 1000]",
+            param="video_frame_fps",
+        )
+    if not frames:
+        return list(files)
+    film = replace(frames[0], frames=tuple(frame.content for frame in frames), frames_per_s=float(rate))
+    return [film if file is frames[0] else file for file in files if file is frames[0] or file not in frames]
+
+
+def _weighted(files: Sequence[UploadedFile], weights: dict[str, list[Any]]) -> list[UploadedFile]:
+    """Give each medium its weight. Raises `InvalidRequest` unless a kind has as many weights as media, or none."""
+    weighted = list(files)
+    for name, values in weights.items():
+        places = [place for place, file in enumerate(files) if file.field_name == name]
+        if len(places) != len(values) or not all(map(_is_number, values)):
+            raise InvalidRequest(
+                f"{name}_weight holds {len(values)} value(s) for {len(places)} {name} part(s); send one number for "
+                "each, in the same order, by repeating the field or as a JSON list",
+                param=f"{name}_weight",
+            )
+        for place, value in zip(places, values, strict=True):
+            weighted[place] = replace(files[place], weight=float(value))
+    return weighted
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _with_sampling(body: dict[str, Any], files: Sequence[UploadedFile]) -> list[UploadedFile]:

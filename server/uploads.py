@@ -26,6 +26,7 @@ FILE_FIELDS: dict[str, Modality | None] = {
     "image": Modality.IMAGE,
     "audio": Modality.AUDIO,
     "video": Modality.VIDEO,
+    "video_frame": Modality.VIDEO,  # all of them together are one film
     "point_cloud": Modality.POINT_CLOUD,
     "depth": Modality.DEPTH,
     "thermal": Modality.THERMAL,

@@ -46,7 +46,7 @@ class FileEmbedder:
 
     def embed_text(self, text: str) -> FloatArray:
         """Return the vector `(E,)` of a text. Raises `UnsupportedMedia` for a model that does not embed text."""
-        blob = self._intake.from_text(text)
+        blob = self._intake.from_text(text, param="text")
         return asyncio.run_coroutine_threadsafe(self._embed(blob), self._loop).result()
 
     async def _embed_files(self, paths: Sequence[Path]) -> list[FloatArray | AppError]:

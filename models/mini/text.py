@@ -22,6 +22,7 @@ from models.checkpoints import load_strictly, read_tensors
 WIDTH, NUM_LAYERS, NUM_HEADS, HIDDEN_WIDTH = 384, 6, 12, 1536
 VOCAB_SIZE, MAX_TOKENS, NORM_EPS = 30522, 512, 1e-12
 MAX_BATCH = 32
+MAX_CHARS = 20_000  # more than 512 tokens ever are; the tokenizer is not fed megabytes
 _UNUSED = ("pooler.", "embeddings.position_ids")
 _RENAMED = {
     "embeddings.word_embeddings": "words",
@@ -109,6 +110,8 @@ class MiniTextEncoder:
         return torch.cat([self._vectors(ids[start : start + MAX_BATCH]) for start in starts])
 
     def _token_ids(self, text: str) -> list[int]:
+        if len(text) > MAX_CHARS:
+            raise PromptTooLong(f"the text is {len(text)} characters; at most {MAX_CHARS} are embedded: shorten it")
         ids: list[int] = self._tokenizer.encode(text).ids
         if len(ids) <= 2:  # the marks of start and end alone
             raise MediaDecodeError("the text holds no words; send some, or leave it out")

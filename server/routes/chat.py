@@ -12,12 +12,12 @@ from starlette.responses import Response
 from server.choice_stream import unless_disconnected
 from server.completions import Reply
 from server.context import AppContext, Service, context_of
-from server.forms import UploadedFile, split_form
+from server.forms import MEDIA_PROPERTIES, UploadedFile, split_form
 from server.running_reply import RunningReply
 from server.schemas.chat import ChatCompletionBody, parse_chat_body
 from server.sse import reply_response
 from server.trace import RequestTrace, trace_of
-from server.uploads import FILE_FIELDS, BodyLimits, body_kind, read_json, read_multipart
+from server.uploads import BodyLimits, body_kind, read_json, read_multipart
 
 router = APIRouter(tags=["chat"])
 
@@ -30,10 +30,7 @@ _BODY_SCHEMA: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"prompt": {"type": "string"}, "messages": {"type": "string"}}
-                    | {
-                        name: {"type": "array", "items": {"type": "string", "format": "binary"}} for name in FILE_FIELDS
-                    },
+                    "properties": {"prompt": {"type": "string"}, "messages": {"type": "string"}} | MEDIA_PROPERTIES,
                 }
             },
         },

@@ -17,7 +17,7 @@ from server.forms import UploadedFile, split_fields
 from server.media_reader import MediaReader
 from server.schemas.bodies import described_body, read_json_only
 from server.schemas.embedding import EmbeddingBody, EmbeddingInput, parse_embedding_body
-from server.schemas.parts import MediaPart, TextPart
+from server.schemas.parts import BindTextPart, MediaPart, TextPart
 from server.trace import RequestTrace, trace_of
 from server.uploads import BodyLimits, body_kind, read_multipart
 
@@ -90,10 +90,10 @@ class _Embedding:
             read_file=self._service.file_reader(self._trace.owner),
         )
         with self._trace.timer.stage("take_media"):
-            inputs = [
-                await self._media(item, reader, model, f"input[{index}]") for index, item in enumerate(body.input)
-            ]
+            inputs = [await self._media(item, reader, f"input[{index}]") for index, item in enumerate(body.input)]
             inputs += [[blob] for blob in await reader.uploads(files)]
+            if body.blend:
+                inputs = [[blob for blobs in inputs for blob in blobs]]
         try:
             with self._trace.timer.stage("embed"):
                 return await self._service.pipeline.embed(inputs)
@@ -102,32 +102,26 @@ class _Embedding:
                 error.param = "input"
             raise
 
-    async def _media(
-        self, item: EmbeddingInput, reader: MediaReader, model: ModelDescription, param: str
-    ) -> list[MediaBlob]:
+    async def _media(self, item: EmbeddingInput, reader: MediaReader, param: str) -> list[MediaBlob]:
         if isinstance(item, str):
-            return [self._text(item, model, param)]
+            return [self._text(item, reader, param)]
         blobs = []
         for place, part in enumerate(item):
-            if isinstance(part, MediaPart):
+            if isinstance(part, TextPart | BindTextPart):
+                weight = part.weight if isinstance(part, BindTextPart) else 1.0
+                blobs.append(self._text(part.text, reader, f"{param}[{place}]", weight))
+            elif isinstance(part, MediaPart):
                 blobs.append(await reader.part(part, param=f"{param}[{place}]"))
-            elif isinstance(part, TextPart):
-                blobs.append(self._text(part.text, model, f"{param}[{place}]"))
         if not blobs:
             text = self._service.pipeline.detokenize([i for i in item if isinstance(i, int)], param=param)
-            blobs.append(self._text(text, model, param))
+            blobs.append(self._text(text, reader, param))
         return blobs
 
-    def _text(self, text: str, model: ModelDescription, param: str) -> MediaBlob:
-        if Modality.TEXT not in model.embedded_modalities:
-            raise UnsupportedMedia(
-                f"model {model.name} has no encoder of text; it embeds {', '.join(sorted(model.embedded_modalities))}",
-                param=param,
-            )
-        if not text:
-            raise InvalidRequest(f"{param} is an empty text", param=param)
+    def _text(self, text: str, reader: MediaReader, param: str, weight: float = 1.0) -> MediaBlob:
+        reader.check(Modality.TEXT, param=param)
+        blob = self._service.intake.from_text(text, weight=weight, param=param)
         self._num_text_tokens += len(self._service.pipeline.tokenize(text))
-        return self._service.intake.from_text(text)
+        return blob
 
     def _check_counts(self, body: EmbeddingBody, files: Sequence[UploadedFile]) -> None:
         num_inputs, most = len(body.input) + len(files), self._settings.max_inputs
@@ -142,7 +136,7 @@ class _Embedding:
                 code="too_many_media",
             )
         num_chars = sum(len(item) for item in body.input)
-        num_chars += sum(len(part.text) for part in parts if isinstance(part, TextPart))
+        num_chars += sum(len(part.text) for part in parts if isinstance(part, TextPart | BindTextPart))
         if num_chars > self._settings.max_prompt_chars:
             raise PromptTooLong(
                 f"the inputs hold {num_chars} characters or ids; at most {self._settings.max_prompt_chars} are read",

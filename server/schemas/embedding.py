@@ -35,11 +35,15 @@ EmbeddingInput = Annotated[
 
 
 class EmbeddingBody(EdgeModel):
-    """`input` is one input or a list of them; a list of parts inside it is blended to one embedding."""
+    """`input` is one input or a list of them; a list of parts inside it is blended to one embedding.
+
+    With `blend`, all inputs, and the files of a form with their weights, are blended to one.
+    """
 
     input: Annotated[list[EmbeddingInput], BeforeValidator(_as_inputs)] = []  # noqa: RUF012 (pydantic copies it)
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
+    blend: bool = False
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None
 

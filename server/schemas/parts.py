@@ -44,6 +44,13 @@ class FileSource(EdgeModel):
     filename: str | None = None
 
 
+class FrameListSource(EdgeModel):
+    """Pictures in the order of time that are one film; `fps` is the rate they were taken at."""
+
+    frames: list[RemoteSource] = Field(min_length=1)
+    fps: float = Field(1.0, gt=0, le=1000)
+
+
 class TextPart(EdgeModel):
     """Words."""
 
@@ -56,6 +63,18 @@ class MediaPart(EdgeModel):
 
     modality: ClassVar[Modality | None] = None
     weight: float = 1.0  # its range is the intake's
+
+
+class BindTextPart(MediaPart):
+    """Text as a medium: it joins the blend of the condition instead of the prompt."""
+
+    modality = Modality.TEXT
+    type: Literal["bind_text"]
+    text: str
+
+
+class SourcedPart(MediaPart):
+    """A medium whose bytes come from somewhere."""
 
     @property
     def source(self) -> RemoteSource | InlineSource | FileSource:
@@ -80,11 +99,11 @@ class SamplingFields(EdgeModel):
         return None if asked == MediaSampling() else asked
 
 
-class TimedPart(SamplingFields, MediaPart):
+class TimedPart(SamplingFields, SourcedPart):
     """A medium that has a length."""
 
 
-class ImageUrlPart(MediaPart):
+class ImageUrlPart(SourcedPart):
     modality = Modality.IMAGE
     type: Literal["image_url"]
     image_url: ImageSource
@@ -108,47 +127,55 @@ class VideoUrlPart(TimedPart):
     video_url: RemoteSource
 
 
-class PointCloudUrlPart(MediaPart):
+class VideoFramesPart(SamplingFields, MediaPart):
+    modality = Modality.VIDEO
+    type: Literal["video_frames"]
+    video_frames: FrameListSource
+
+
+class PointCloudUrlPart(SourcedPart):
     modality = Modality.POINT_CLOUD
     type: Literal["point_cloud_url"]
     point_cloud_url: RemoteSource
 
 
-class InputPointCloudPart(MediaPart):
+class InputPointCloudPart(SourcedPart):
     modality = Modality.POINT_CLOUD
     type: Literal["input_point_cloud"]
     input_point_cloud: InlineSource
 
 
-class DepthUrlPart(MediaPart):
+class DepthUrlPart(SourcedPart):
     modality = Modality.DEPTH
     type: Literal["depth_url"]
     depth_url: RemoteSource
 
 
-class ThermalUrlPart(MediaPart):
+class ThermalUrlPart(SourcedPart):
     modality = Modality.THERMAL
     type: Literal["thermal_url"]
     thermal_url: RemoteSource
 
 
-class ImuUrlPart(MediaPart):
+class ImuUrlPart(SourcedPart):
     modality = Modality.IMU
     type: Literal["imu_url"]
     imu_url: RemoteSource
 
 
-class FilePart(MediaPart):
+class FilePart(SourcedPart):
     type: Literal["file"]
     file: FileSource
 
 
 ContentPart = Annotated[
     TextPart
+    | BindTextPart
     | ImageUrlPart
     | AudioUrlPart
     | InputAudioPart
     | VideoUrlPart
+    | VideoFramesPart
     | PointCloudUrlPart
     | InputPointCloudPart
     | DepthUrlPart

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import numpy as np
 import openai
 import pytest
-import torch
 
-from core.types import Condition, DecodedMedia, FloatArray, Modality
+from core.types import FloatArray
 from engine.encoding.fusion import fuse
-from models.tiny import EMBEDDING_WIDTH, TinyEncoder, load_tiny
-from server.context import Service
-from server.settings import Settings
-from server.wiring import connect_service
+from models.tiny import EMBEDDING_WIDTH
+from tests.support.listening import Listening, build_listening
 from tests.support.live_server import (
     MODEL,
     LiveServer,
@@ -35,25 +31,6 @@ PATH = "/v1/embeddings"
 RED, BLUE = (220, 20, 20), (20, 20, 220)
 
 
-class TextEncoder(TinyEncoder):
-    """The tiny encoder on the bytes of a text."""
-
-    def preprocess(self, media: DecodedMedia) -> FloatArray:
-        return super().preprocess(replace(media, array=media.array.reshape(-1, 1)))
-
-
-class Listening:
-    """The tiny adapter, which also keeps every vector it gets."""
-
-    def __init__(self) -> None:
-        self.inner = load_tiny(torch.float32).adapter
-        self.heard: list[FloatArray | None] = []
-
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
-        self.heard.append(vector)
-        return self.inner.condition(vector, confidence=confidence)
-
-
 @pytest.fixture(scope="module")
 def adapter() -> Listening:
     return Listening()
@@ -61,12 +38,7 @@ def adapter() -> Listening:
 
 @pytest.fixture(scope="module")
 def server(adapter: Listening) -> Iterator[LiveServer]:
-    def build(settings: Settings) -> Service:
-        tiny = load_tiny(torch.float32)
-        encoders = {**tiny.encoders, Modality.TEXT: TextEncoder(Modality.TEXT)}
-        return connect_service(settings, replace(tiny, adapter=adapter, encoders=encoders))
-
-    with live_server(build) as running:
+    with live_server(build_listening(adapter)) as running:
         yield running
 
 
