@@ -13,52 +13,20 @@ import numpy as np
 import pytest
 
 from core.errors import InvalidRequest, MediaDecodeError, MediaTooLarge, UnsupportedMedia
-from core.types import DecodedMedia, FloatArray, Modality
+from core.types import DecodedMedia, Modality
 from media.audio import decode_audio
 from media.containers import DecodeJob
 from media.limits import DecodeOptions, MediaLimits
 from media.sniff import sniff
 from media.video import decode_video
+from tests.support.sounds import CODECS, encoded_sound, tone
 
-_AUDIO_CODECS = {
-    "wav": ("wav", "pcm_s16le"),
-    "flac": ("flac", "flac"),
-    "ogg": ("ogg", "libopus"),
-    "mp3": ("mp3", "libmp3lame"),
-    "aac": ("adts", "aac"),
-    "m4a": ("ipod", "aac"),
-    "webm": ("webm", "libopus"),
-    "mkv": ("matroska", "flac"),
-}
 _VIDEO_CODECS = {
     "mp4": ("mp4", "mpeg4"),
     "mov": ("mov", "mpeg4"),
     "webm": ("webm", "libvpx"),
     "mkv": ("matroska", "mpeg4"),
 }
-
-
-def tone(seconds: float, rate_hz: int, channels: int = 1) -> FloatArray:
-    time_s = np.arange(int(seconds * rate_hz)) / rate_hz
-    wave = 0.5 * np.sin(2 * np.pi * 440 * time_s)
-    return np.stack([wave * (1 - 0.5 * channel) for channel in range(channels)]).astype(np.float32)
-
-
-def encoded_audio(samples: FloatArray, rate_hz: int, container: str) -> bytes:
-    file_format, codec = _AUDIO_CODECS[container]
-    buffer = io.BytesIO()
-    layout = "mono" if samples.shape[0] == 1 else "stereo"
-    with av.open(buffer, "w", format=file_format) as target:
-        stream: Any = target.add_stream(codec, rate=rate_hz)
-        stream.layout = layout
-        for start in range(0, samples.shape[1], 960):
-            chunk = np.ascontiguousarray(samples[:, start : start + 960])
-            frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout=layout)
-            frame.rate = rate_hz
-            frame.pts = start
-            target.mux(stream.encode(frame))
-        target.mux(stream.encode(None))
-    return buffer.getvalue()
 
 
 def encoded_video(levels: list[int], container: str, *, rate: int = 10, size: tuple[int, int] = (64, 48)) -> bytes:
@@ -97,11 +65,11 @@ def gray(media: DecodedMedia) -> list[int]:
     return [round(float(level)) for level in media.array.mean(axis=(1, 2, 3))]
 
 
-@pytest.mark.parametrize("container", _AUDIO_CODECS)
+@pytest.mark.parametrize("container", CODECS)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_audio_container_gives_its_samples_back(container: str, channels: int) -> None:
     samples = tone(0.5, 48_000, channels)
-    content = encoded_audio(samples, 48_000, container)
+    content = encoded_sound(samples, 48_000, container)
     assert sniff(content) == container
     media = hear(content, container)
     assert media.sample_rate_hz == 48_000
@@ -115,14 +83,14 @@ def test_every_audio_container_gives_its_samples_back(container: str, channels: 
 @pytest.mark.parametrize("container", ["wav", "flac"])
 def test_start_and_end_cut_to_the_sample(container: str) -> None:
     samples = np.linspace(-0.9, 0.9, 16_000, dtype=np.float32)[None]
-    content = encoded_audio(samples, 16_000, container)
+    content = encoded_sound(samples, 16_000, container)
     media = hear(content, container, start_s=0.25, end_s=0.75)
     assert media.array.shape == (1, 8_000)
     assert np.abs(media.array - samples[:, 4_000:12_000]).max() < 1e-3
 
 
 def test_audio_over_the_time_budget_is_refused_unless_it_is_cut() -> None:
-    content = encoded_audio(tone(3, 8_000), 8_000, "flac")
+    content = encoded_sound(tone(3, 8_000), 8_000, "flac")
     limits = MediaLimits(max_seconds=2)
     with pytest.raises(MediaTooLarge, match="over 2 s"):
         hear(content, "flac", limits)
@@ -131,22 +99,22 @@ def test_audio_over_the_time_budget_is_refused_unless_it_is_cut() -> None:
 
 def test_audio_over_the_byte_budget_is_refused() -> None:
     with pytest.raises(MediaTooLarge, match="at most 1000"):
-        hear(encoded_audio(tone(1, 8_000), 8_000, "wav"), "wav", MediaLimits(max_decoded_bytes=1000))
+        hear(encoded_sound(tone(1, 8_000), 8_000, "wav"), "wav", MediaLimits(max_decoded_bytes=1000))
 
 
 def test_audio_without_samples_is_refused() -> None:
     with pytest.raises(MediaDecodeError):
-        hear(encoded_audio(tone(0, 8_000), 8_000, "wav"), "wav")
+        hear(encoded_sound(tone(0, 8_000), 8_000, "wav"), "wav")
 
 
 def test_a_cut_past_the_end_is_refused() -> None:
     with pytest.raises(MediaDecodeError, match="no sound between start and end"):
-        hear(encoded_audio(tone(1, 8_000), 8_000, "wav"), "wav", start_s=5)
+        hear(encoded_sound(tone(1, 8_000), 8_000, "wav"), "wav", start_s=5)
 
 
 @pytest.mark.parametrize("rate_hz", [1, 4_000_000_000])
 def test_a_forged_sample_rate_is_refused(rate_hz: int) -> None:
-    content = bytearray(encoded_audio(tone(0.1, 8_000), 8_000, "wav"))
+    content = bytearray(encoded_sound(tone(0.1, 8_000), 8_000, "wav"))
     content[24:28] = struct.pack("<I", rate_hz)
     with pytest.raises(MediaDecodeError):
         hear(bytes(content), "wav")
@@ -213,7 +181,7 @@ def test_a_film_without_sound_has_no_audio_and_a_song_no_video() -> None:
     with pytest.raises(MediaDecodeError, match="no audio track"):
         hear(encoded_video([1, 2], "mp4"), "mp4")
     with pytest.raises(MediaDecodeError, match="no video track"):
-        watch(encoded_audio(tone(0.2, 48_000), 48_000, "webm"), "webm")
+        watch(encoded_sound(tone(0.2, 48_000), 48_000, "webm"), "webm")
 
 
 def test_a_film_of_which_nothing_lies_in_the_cut_is_refused() -> None:
@@ -231,7 +199,7 @@ def test_a_lying_frame_count_changes_nothing() -> None:
 @pytest.mark.parametrize("container", ["wav", "flac", "ogg", "mp3", "m4a", "webm", "mp4"])
 def test_damaged_films_and_sounds_are_media_or_a_refusal(container: str) -> None:
     film = container == "mp4"
-    content = encoded_video([9, 90], "mp4") if film else encoded_audio(tone(0.2, 48_000), 48_000, container)
+    content = encoded_video([9, 90], "mp4") if film else encoded_sound(tone(0.2, 48_000), 48_000, container)
     random = np.random.default_rng(3)
     for _ in range(40):
         damaged = bytearray(content[: random.integers(1, len(content) + 1)])

@@ -1,4 +1,7 @@
-"""Damaged pictures, in the real worker process: an array or one of three errors, and the process lives."""
+"""Damaged media of every container, in the real worker process: an array or one of three errors, then the next row.
+
+Pictures and shapes must never end their process. FFmpeg, a million lines of C, may: then its row alone fails.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,14 @@ from PIL import Image
 
 from core.errors import MediaDecodeError, MediaTooLarge, UnsupportedMedia
 from core.types import DecodedMedia, MediaBlob, Modality
+from media.animation import pack_frames
 from media.decode import DecodeWorkers
 from media.limits import MediaLimits
 from media.sniff import KNOWN, resolve
+from tests.support.sample_films import CODECS as FILM_CODECS
+from tests.support.sample_films import film
+from tests.support.sounds import CODECS as SOUND_CODECS
+from tests.support.sounds import encoded_sound, tone
 
 _BOUNDED = settings(
     max_examples=60,
@@ -26,7 +34,9 @@ _BOUNDED = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+_FEWER = settings(_BOUNDED, max_examples=25)
 _CONTAINERS = ["png", "jpeg", "webp", "gif", "bmp"]
+_ANIMATIONS = ("png", "webp", "gif")
 
 
 def _sample(container: str) -> bytes:
@@ -39,7 +49,26 @@ def _sample(container: str) -> bytes:
     return buffer.getvalue()
 
 
+def _animation(container: str) -> bytes:
+    frames = [Image.new("RGB", (16, 12), (level, 90, 90)) for level in (10, 120, 230)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, container, save_all=True, append_images=frames[1:], duration=100)
+    return buffer.getvalue()
+
+
+def _film(container: str) -> bytes:
+    return film([np.full((48, 64, 3), level, np.uint8) for level in (20, 80, 140, 200)], container)
+
+
 SAMPLES = {container: _sample(container) for container in _CONTAINERS}
+
+
+TIMED: dict[tuple[Modality, str], bytes] = {
+    **{(Modality.AUDIO, name): encoded_sound(tone(0.1, 48_000), 48_000, name) for name in SOUND_CODECS},
+    **{(Modality.VIDEO, name): _film(name) for name in FILM_CODECS},
+    **{(Modality.VIDEO, name): _animation(name) for name in _ANIMATIONS},
+    (Modality.VIDEO, "frames"): pack_frames([SAMPLES["png"], SAMPLES["jpeg"]], 2.0),
+}
 
 
 class Pool:
@@ -47,12 +76,12 @@ class Pool:
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
-        self.workers = DecodeWorkers(MediaLimits(max_worker_bytes=512 << 20), num_workers=1)
+        self.workers = DecodeWorkers(MediaLimits(max_worker_bytes=768 << 20, max_decoded_bytes=64 << 20), num_workers=1)
         self.runner.run(self.workers.start())
 
-    def decode(self, container: str, content: bytes) -> DecodedMedia:
+    def decode(self, container: str, content: bytes, modality: Modality = Modality.IMAGE) -> DecodedMedia:
         digest = hashlib.sha256(content).hexdigest()
-        blob = MediaBlob(modality=Modality.IMAGE, container=container, data=content, sha256=digest)
+        blob = MediaBlob(modality=modality, container=container, data=content, sha256=digest)
         return self.runner.run(self.workers.decode(blob))
 
     def close(self) -> None:
@@ -74,6 +103,41 @@ def check(pool: Pool, container: str, content: bytes) -> None:
         assert array.shape[2] == 3
         assert array.dtype == np.uint8
     assert pool.workers.stats().num_replaced == 0
+
+
+def check_timed(pool: Pool, modality: Modality, container: str, content: bytes) -> None:
+    with contextlib.suppress(MediaDecodeError, MediaTooLarge, UnsupportedMedia):
+        media = pool.decode(container, content, modality)
+        assert media.array.ndim == (2 if modality is Modality.AUDIO else 4)
+        assert media.array.nbytes <= 64 << 20
+        assert np.isfinite(media.array).all()
+
+
+@pytest.mark.parametrize(("modality", "container"), TIMED)
+def test_undamaged_sounds_and_films_decode(pool: Pool, modality: Modality, container: str) -> None:
+    assert pool.decode(container, TIMED[modality, container], modality).array.size
+
+
+@pytest.mark.parametrize(("modality", "container"), TIMED)
+@_FEWER
+@given(cut=st.floats(0, 1, exclude_max=True))
+def test_truncated_sounds_and_films_end_their_own_row(
+    pool: Pool, modality: Modality, container: str, cut: float
+) -> None:
+    content = TIMED[modality, container]
+    check_timed(pool, modality, container, content[: int(cut * len(content))])
+
+
+@pytest.mark.parametrize(("modality", "container"), TIMED)
+@_FEWER
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=8))
+def test_flipped_bytes_of_sounds_and_films_end_their_own_row(
+    pool: Pool, modality: Modality, container: str, flips: list[tuple[float, int]]
+) -> None:
+    content = bytearray(TIMED[modality, container])
+    for place, mask in flips:
+        content[int(place * place * len(content))] ^= mask
+    check_timed(pool, modality, container, bytes(content))
 
 
 @pytest.mark.parametrize("container", _CONTAINERS)
