@@ -16,6 +16,7 @@ from server.context import AppContext, Service
 from server.error_handlers import install_error_handlers
 from server.guards import ApiKeyMiddleware, OriginMiddleware, SecurityHeadersMiddleware, check_exposure
 from server.middleware import TraceMiddleware
+from server.response_runs import fail_interrupted
 from server.routes import ROUTERS
 from server.settings import Settings
 
@@ -44,6 +45,7 @@ def create_app(
             loading.cancel()
             with suppress(asyncio.CancelledError):
                 await loading
+            await context.end_background()
             if context.loaded is not None:
                 await context.loaded.stop()
             log.event("server_stopped")
@@ -74,6 +76,7 @@ async def _load(context: AppContext, build: ServiceBuilder, on_loaded: LoadObser
     try:
         service = await asyncio.to_thread(build, context.settings)
         await service.pipeline.start()
+        await asyncio.to_thread(fail_interrupted, service.documents)
         context.loaded = service
         context.log.event("model_ready", model=context.settings.model, load_s=round(time.perf_counter() - started_s, 3))
     except Exception as error:

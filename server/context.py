@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from core.errors import AppError, NotReady
+from core.errors import AppError, NotReady, UnknownName
 from core.telemetry import EventLog
 from server import __version__
 from server.api_keys import KeyRing
@@ -23,6 +24,7 @@ from server.settings import Settings
 from server.uploads import BodyLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
+    from engine.document_store import DocumentStore
     from engine.file_store import FileStore
     from engine.intake import MediaIntake
     from engine.pipeline import ChoiceEvent, Pipeline, PipelineHealth
@@ -51,10 +53,20 @@ class Service:
     intake: MediaIntake
     facts: ModelFacts = field(default_factory=ModelFacts)
     files: FileStore | None = None
+    stored_documents: DocumentStore | None = None
+
+    @property
+    def documents(self) -> DocumentStore:
+        """Return the store of responses and batches. Raises `UnknownName` when there is none."""
+        if self.stored_documents is None:
+            raise UnknownName("this server keeps no responses", code="documents_off")
+        return self.stored_documents
 
     async def stop(self) -> None:
         """End the live requests and close the files."""
         await self.pipeline.stop()
+        if self.stored_documents is not None:
+            self.stored_documents.close()
         if self.files is not None:
             self.files.close()
 
@@ -73,6 +85,7 @@ class AppContext:
     load_error: Exception | None = None
     draining: bool = False
     streams: set[ChoiceStream] = field(default_factory=set)
+    background: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by the id of what they work for
     metrics: ServerMetrics = field(init=False)
     keys: KeyRing = field(init=False)
 
@@ -115,6 +128,14 @@ class AppContext:
         """End every running reply with an honest error."""
         for stream in tuple(self.streams):
             stream.stop(NotReady("the server is stopping; the reply is incomplete"))
+
+    async def end_background(self) -> None:
+        """Cancel what runs for nobody's connection, and wait until it has written down where it is."""
+        tasks = list(self.background.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def body_limits(self, service: Service) -> BodyLimits:
         """Return what one request body may hold."""

@@ -46,6 +46,14 @@ class RunningReply:
             service.pipeline.stream(request, self._note_preparation), self._note_first_event
         )
 
+    async def wait_first(self) -> None:
+        """Wait until the reply has begun, or kept silent for too long. Closes it and raises what it failed with."""
+        try:
+            await self.stream.wait_first(self.settings.first_event_wait_s)
+        except BaseException:
+            await self.aclose()
+            raise
+
     async def collect(self) -> Reply:
         """Read every event and return the whole reply. Raises what the reply failed with."""
         while (event := await self.stream.next_event()) is not None:

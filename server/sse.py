@@ -20,9 +20,9 @@ DONE = "[DONE]"
 class ReplyResponse(EventSourceResponse):
     """Send frames until the reply ends or the client leaves; then close the reply, even if it was never read."""
 
-    def __init__(self, running: RunningReply, *, include_usage: bool) -> None:
+    def __init__(self, running: RunningReply, frames: AsyncIterator[ServerSentEvent]) -> None:
         super().__init__(
-            reply_frames(running, include_usage=include_usage),
+            frames,
             ping=running.settings.keep_alive_s,
             ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
             sep="\n",
@@ -42,12 +42,10 @@ async def reply_response(running: RunningReply, *, stream: bool, include_usage: 
     if not stream:
         async with aclosing(running):
             return JSONResponse((await running.collect()).completion())
-    try:
-        await running.stream.wait_first(running.settings.first_event_wait_s)
-    except BaseException:
-        await running.aclose()
-        raise
-    return ReplyResponse(running, include_usage=include_usage)  # closes the reply when it has been sent
+    await running.wait_first()
+    return ReplyResponse(
+        running, reply_frames(running, include_usage=include_usage)
+    )  # closes the reply when it has been sent
 
 
 async def reply_frames(running: RunningReply, *, include_usage: bool) -> AsyncIterator[ServerSentEvent]:

@@ -11,6 +11,7 @@ from server.context import ModelFacts, Service
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from engine.document_store import DocumentStore
     from engine.encoding.files import FileEmbedder
     from engine.encoding.service import Refine
     from engine.file_store import FileStore
@@ -80,7 +81,7 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         sources=bundle.sources,
     )
     intake = MediaIntake(limits, RemoteFetcher(_fetch_policy(settings)))
-    return Service(pipeline, intake, facts, _file_store(settings))
+    return Service(pipeline, intake, facts, _file_store(settings), _document_store(settings))
 
 
 def build_file_embedder(settings: Settings) -> FileEmbedder:
@@ -115,6 +116,18 @@ def _file_store(settings: Settings) -> FileStore | None:
         max_file_bytes=settings.max_upload_bytes, max_bytes=settings.max_files_bytes, max_files=settings.max_files
     )
     return FileStore(settings.files_dir, quota)
+
+
+def _document_store(settings: Settings) -> DocumentStore:
+    """Return the store of responses and batches, in memory when there is no folder. Raises `ConfigError`."""
+    from engine.document_store import DocumentQuota, DocumentStore
+
+    quota = DocumentQuota(
+        max_documents=settings.max_responses,
+        max_bytes=settings.max_responses_bytes,
+        keep_s=round(settings.responses_keep_s),
+    )
+    return DocumentStore(settings.files_dir and settings.files_dir / "documents.sqlite3", quota)
 
 
 def _refine(bundle: ModelBundle) -> Refine | None:

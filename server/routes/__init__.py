@@ -15,6 +15,8 @@ ROUTERS: Registry[APIRouter] = Registry(
         "files": "server.routes.files:router",
         "models": "server.routes.models:router",
         "operations": "server.routes.operations:router",
+        "ranking": "server.routes.ranking:router",
+        "responses": "server.routes.responses:router",
         "tokenize": "server.routes.tokenize:router",
         "web": "server.routes.web:router",
     },

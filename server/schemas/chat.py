@@ -158,7 +158,12 @@ def parse_chat_body(body: Any) -> ChatCompletionBody:
 
 def refuse_unsupported(body: Mapping[str, Any]) -> None:
     """Raise `InvalidRequest` for an OpenAI parameter that asks for something this server does not do."""
-    for name, off_values in OFF_VALUES.items():
+    refuse_unsupported_of(OFF_VALUES, body)
+
+
+def refuse_unsupported_of(off: Mapping[str, tuple[Any, ...]], body: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` for a field of `off` that holds none of the values that ask for nothing."""
+    for name, off_values in off.items():
         if name in body and not _is_off(body[name], off_values):
             allowed = " or ".join(json.dumps(value) for value in off_values) or "null"
             raise InvalidRequest(f"{name} is not supported; leave it out or send {allowed}", param=name)

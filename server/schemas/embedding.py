@@ -18,7 +18,7 @@ def _kind(item: Any) -> str:
     return "tokens" if item and not isinstance(item[0], dict) else "parts"
 
 
-def _as_inputs(value: Any) -> Any:
+def as_inputs(value: Any) -> Any:
     """Return the list of inputs that a bare text, one part or one row of ids stands for."""
     items = value if isinstance(value, list) else [value]
     if items and all(isinstance(item, int) for item in items):
@@ -40,7 +40,7 @@ class EmbeddingBody(EdgeModel):
     With `blend`, all inputs, and the files of a form with their weights, are blended to one.
     """
 
-    input: Annotated[list[EmbeddingInput], BeforeValidator(_as_inputs)] = []  # noqa: RUF012 (pydantic copies it)
+    input: Annotated[list[EmbeddingInput], BeforeValidator(as_inputs)] = []  # noqa: RUF012 (pydantic copies it)
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     blend: bool = False

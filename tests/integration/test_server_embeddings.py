@@ -101,6 +101,12 @@ def test_the_official_client_reads_base64_and_floats(server: LiveServer) -> None
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(raw), "<f4"), np.float32(floats[0].embedding))
 
 
+def test_fewer_dimensions_are_the_first_ones_at_unit_length(server: LiveServer) -> None:
+    (whole,) = rows(embed(server, "one"))
+    (row,) = embed(server, "one", dimensions=5).json()["data"]
+    np.testing.assert_allclose(row["embedding"], whole[:5] / np.linalg.norm(whole[:5]), atol=1e-6)
+
+
 def test_a_form_embeds_each_file_after_its_text(server: LiveServer) -> None:
     files = [
         ("input", (None, "red")),
@@ -142,7 +148,7 @@ def test_an_input_of_another_kind_is_refused_by_its_place(server: LiveServer, va
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"dimensions": 8}, "dimensions"),
+        ({"dimensions": 17}, "dimensions"),
         ({"dimensions": 0}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"surprise": 1}, "surprise"),
