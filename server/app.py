@@ -12,8 +12,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from core.telemetry import EventLog
 from server import __version__
+from server.batch_runs import BatchRunner
 from server.context import AppContext, Service
-from server.error_handlers import install_error_handlers
+from server.error_handlers import documented_errors, install_error_handlers
 from server.guards import ApiKeyMiddleware, OriginMiddleware, SecurityHeadersMiddleware, check_exposure
 from server.middleware import TraceMiddleware
 from server.response_runs import fail_interrupted
@@ -38,7 +39,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(context, build, on_loaded))
+        loading = asyncio.create_task(_load(app, build, on_loaded))
         try:
             yield
         finally:
@@ -52,8 +53,9 @@ def create_app(
 
     app = FastAPI(title="BindChat", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.context = context
+    app.state.batches = BatchRunner(app, context)
     for name in ROUTERS.names():
-        app.include_router(ROUTERS.load(name))
+        app.include_router(ROUTERS.load(name), responses=documented_errors())
     install_error_handlers(app)
     app.add_middleware(ApiKeyMiddleware, keys=context.keys)
     if settings.cors_origins:
@@ -71,13 +73,15 @@ def create_app(
     return app
 
 
-async def _load(context: AppContext, build: ServiceBuilder, on_loaded: LoadObserver) -> None:
+async def _load(app: FastAPI, build: ServiceBuilder, on_loaded: LoadObserver) -> None:
     started_s = time.perf_counter()
+    context: AppContext = app.state.context
     try:
         service = await asyncio.to_thread(build, context.settings)
         await service.pipeline.start()
         await asyncio.to_thread(fail_interrupted, service.documents)
         context.loaded = service
+        await app.state.batches.resume()
         context.log.event("model_ready", model=context.settings.model, load_s=round(time.perf_counter() - started_s, 3))
     except Exception as error:
         context.load_error = error

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,16 +14,18 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from core.errors import ConfigError
 from server.app import create_app
+from server.commands.api_commands import print_openapi
+from server.commands.batch_commands import batch_app
 from server.commands.cache_commands import cache_app
 from server.commands.errors import fail, one_sentence_errors
+from server.commands.inner_server import inner_server
 from server.commands.key_commands import keys_app
 from server.configuration import configure, flags_of, load_settings, pairs_of
 from server.context import AppContext
 from server.doctor import examine
 from server.logs import configure_logging
-from server.runner import ChatServer, running_in_thread
+from server.runner import ChatServer
 from server.settings import Settings
 from server.terminal_chat import ChatSession, open_client, run_terminal_chat
 from server.wiring import build_service, damaged_files
@@ -33,7 +33,9 @@ from server.wiring import build_service, damaged_files
 SAMPLE = Path("docs/samples/cat.jpg")
 
 app = typer.Typer(help="BindChat: chat with pictures, sounds and shapes.", no_args_is_help=True, add_completion=False)
+app.add_typer(batch_app, name="batch")
 app.add_typer(cache_app, name="cache")
+app.command("openapi")(print_openapi)
 app.add_typer(keys_app, name="keys")
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -119,7 +121,7 @@ def chat(
         if url is None:
             inner = load_settings({"host": "127.0.0.1", "port": 0, "model": model, **pairs_of(set_ or [])})
             open_to_us = {"api_key_file": None, "api_keys": (), "admin_keys": ()}
-            url = stack.enter_context(_inner_server(inner.model_copy(update=open_to_us)))
+            url = stack.enter_context(inner_server(inner.model_copy(update=open_to_us), console))
         session = ChatSession(stack.enter_context(open_client(url, api_key)), model)
         for path in image or []:
             session.attach(path)
@@ -232,19 +234,6 @@ def _announce_address(settings: Settings, address: str, log_path: Path) -> None:
     console.print(f"BindChat listens on {address} and loads {settings.model}")
     console.print(f'  curl {address}/v1/chat/completions {key}-F prompt="What is this?" -F image=@{SAMPLE}')
     console.print(f"  logs: {log_path}")
-
-
-@contextmanager
-def _inner_server(settings: Settings) -> Iterator[str]:
-    """Yield the address of a ready server that lives as long as the block."""
-    loaded = threading.Event()
-    server = ChatServer(create_app(settings, build_service, lambda context, load_s: loaded.set()))
-    with running_in_thread(server):
-        with console.status(f"loading {settings.model}"):
-            loaded.wait()
-        if server.context.load_error is not None:
-            raise ConfigError(f"{settings.model} could not be loaded: {server.context.load_error}")
-        yield server.url
 
 
 def _write(text: str) -> None:

@@ -24,6 +24,7 @@ from server.settings import Settings
 from server.uploads import BodyLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
+    from engine.batch_journal import BatchJournal
     from engine.document_store import DocumentStore
     from engine.file_store import FileStore
     from engine.intake import MediaIntake
@@ -54,6 +55,7 @@ class Service:
     facts: ModelFacts = field(default_factory=ModelFacts)
     files: FileStore | None = None
     stored_documents: DocumentStore | None = None
+    journal: BatchJournal | None = None
 
     @property
     def documents(self) -> DocumentStore:
@@ -65,8 +67,9 @@ class Service:
     async def stop(self) -> None:
         """End the live requests and close the files."""
         await self.pipeline.stop()
-        if self.stored_documents is not None:
-            self.stored_documents.close()
+        for store in (self.stored_documents, self.journal):
+            if store is not None:
+                store.close()
         if self.files is not None:
             self.files.close()
 

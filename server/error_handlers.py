@@ -29,6 +29,7 @@ from core.errors import (
     UnknownName,
     UnsupportedMedia,
 )
+from server.schemas.errors import ErrorBody
 from server.trace import trace_of
 
 
@@ -126,6 +127,17 @@ def invalid_request_from(
     first = dict(error.errors()[0])
     param = _field_path(first["loc"], tags)
     return InvalidRequest(_finding_sentence(param, first), param=param or None)
+
+
+def documented_errors() -> dict[int | str, dict[str, Any]]:
+    """Return, for the OpenAPI document, every status an endpoint may answer instead of a success."""
+    names: dict[int, list[str]] = {}
+    for error_class, row in ERROR_TABLE.items():
+        names.setdefault(row.status, []).append(error_class.code)
+    return {
+        status: {"model": ErrorBody, "description": ", ".join(dict.fromkeys(codes))}
+        for status, codes in sorted(names.items())
+    }
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -43,6 +43,7 @@ def damaged_files(settings: Settings) -> list[str]:
 def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     """Connect everything that serves a loaded model."""
     from engine.backends import BACKENDS, DecodingConfig
+    from engine.batch_journal import BatchJournal
     from engine.encoding.fusion import fuse, only_medium
     from engine.encoding.runner import EncoderRunner, EncodingConfig
     from engine.encoding.service import EncodingService
@@ -81,7 +82,9 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         sources=bundle.sources,
     )
     intake = MediaIntake(limits, RemoteFetcher(_fetch_policy(settings)))
-    return Service(pipeline, intake, facts, _file_store(settings), _document_store(settings))
+    files = settings.files_dir
+    journal = None if files is None else BatchJournal(files / "batches.sqlite3")
+    return Service(pipeline, intake, facts, _file_store(settings), _document_store(settings), journal)
 
 
 def build_file_embedder(settings: Settings) -> FileEmbedder:

@@ -9,6 +9,7 @@ from core.registry import Registry
 ROUTERS: Registry[APIRouter] = Registry(
     "router",
     {
+        "batches": "server.routes.batches:router",
         "chat": "server.routes.chat:router",
         "completions": "server.routes.completions:router",
         "embeddings": "server.routes.embeddings:router",
