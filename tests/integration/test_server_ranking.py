@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.listening import Listening, build_listening
 from tests.support.live_server import LiveServer, assert_refused, image_part, live_server, picture
-from tests.support.text_model import build_with_text
 
 CAT = Path("docs/samples/cat.jpg")
 LABELS = ["red", "green", "blue sky"]
@@ -19,7 +19,7 @@ PICTURE = image_part(picture())
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    with live_server(build_with_text) as running:
+    with live_server(build_listening(Listening())) as running:
         yield running
 
 
