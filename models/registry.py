@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from core.errors import ConfigError
 from core.registry import Registry
 from models.adapters.options import ReleasedAdapter
 from models.bundle import ModelBundle
 
 BundleLoader = Callable[[torch.dtype], ModelBundle]
+AUDIO_ENCODERS = ("auto", "tower", "yamnet")
+"""How `mini` may hear; every other model has the one audio encoder of its weights, "auto"."""
 
 DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 """The precisions a model can be loaded or written in, by the name an operator writes."""
@@ -35,13 +39,21 @@ ADAPTERS: Registry[type[ReleasedAdapter]] = Registry(
 )
 
 
-def load_model(name: str, dtype: torch.dtype) -> ModelBundle:
+def load_model(name: str, dtype: torch.dtype, *, audio_encoder: str = "auto") -> ModelBundle:
     """Load a model by its name in `MODELS`, else from a folder that `bindchat convert` wrote.
 
-    Raises `UnknownName` that lists the names, or `CheckpointError` for a folder that cannot be loaded.
+    Raises `UnknownName` that lists the names, `CheckpointError` for a folder that cannot be loaded, and `ConfigError`
+    for an audio encoder that the model does not have.
     """
     from models.folder import load_folder
 
+    if audio_encoder != "auto":
+        if name != "mini":
+            raise ConfigError(
+                f"audio_encoder is {audio_encoder}, but only mini has a choice; leave it at auto for {name}",
+                param="audio_encoder",
+            )
+        return partial(MODELS.load(name), audio_encoder=audio_encoder)(dtype)
     return load_folder(name, dtype) if is_folder(name) else MODELS.load(name)(dtype)
 
 

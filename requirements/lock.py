@@ -69,13 +69,15 @@ def main() -> None:
     }
     everything = closure([*read_requirements("runtime.in"), *read_requirements("dev.in")])
     dev = {package: version for package, version in everything.items() if package not in runtime | media}
-    models = {
-        str(canonicalize_name(r.name)): str(r.specifier).removeprefix("==") for r in read_requirements("models.in")
-    }
+    models, audio = (
+        {str(canonicalize_name(r.name)): str(r.specifier).removeprefix("==") for r in read_requirements(name)}
+        for name in ("models.in", "audio.in")
+    )
     write_lock("runtime.txt", "runtime.in", runtime)
     write_lock("media.txt", "media.in", media)
     write_lock("dev.txt", "dev.in", dev, "-r runtime.txt\n-r media.txt\n")
     write_lock("models.txt", "models.in", models)
+    write_lock("audio.txt", "audio.in", audio)
     (FOLDER / "cuda.txt").write_text(
         "# Installed before runtime.txt by `make setup ACCELERATOR=cuda`: the CUDA 13 build of the same torch, Linux.\n"
         f"torch=={runtime['torch']}\n{CUDA_EXTRAS}"

@@ -55,6 +55,9 @@ class ModelSettings(BaseModel):
     model: str = Field(default="mini", description="a name, or a folder that `bindchat convert` wrote")
     backend: str = Field(default="native", description="what generates tokens")
     dtype: Literal["bfloat16", "float32"] = Field(default="bfloat16", description="of the decoder's weights")
+    audio_encoder: Literal["auto", "tower", "yamnet"] = Field(
+        default="auto", description="how `mini` hears; auto: YAMNet where the extra `audio` is installed"
+    )
     max_slots: int = Field(default=32, ge=1, description="sequences decoded together")
     max_context: int | None = Field(
         default=None, ge=16, description="tokens per sequence; none: as long as the model allows"

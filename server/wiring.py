@@ -29,7 +29,9 @@ def build_service(settings: Settings) -> Service:
     """
     from models.registry import DTYPES, load_model
 
-    return connect_service(settings, load_model(settings.model, DTYPES[settings.dtype]))
+    return connect_service(
+        settings, load_model(settings.model, DTYPES[settings.dtype], audio_encoder=settings.audio_encoder)
+    )
 
 
 def damaged_files(settings: Settings) -> list[str]:
@@ -100,7 +102,7 @@ def build_file_embedder(settings: Settings) -> FileEmbedder:
     from media.decode import DecodeWorkers
     from models.registry import DTYPES, load_model
 
-    bundle = load_model(settings.model, DTYPES[settings.dtype])
+    bundle = load_model(settings.model, DTYPES[settings.dtype], audio_encoder=settings.audio_encoder)
     if Modality.IMAGE not in bundle.encoders or bundle.takes_image_tokens:
         raise ConfigError(f"model {bundle.name} has no joint space to index; name one that embeds pictures")
     limits = _media_limits(settings)

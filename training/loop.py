@@ -16,9 +16,14 @@ from tqdm import tqdm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long and how fast; `max_minutes` ends the run early by compressing the decay into the time left."""
+    """How long and how fast; `max_minutes` ends the run early by compressing the decay into the time left.
+
+    `model_name` and `loss_name` label the progress bar and the plot.
+    """
 
     num_steps: int
+    model_name: str = "adapter"
+    loss_name: str = "cross-entropy of the answers (nats per token)"
     warmup_steps: int = 30
     checkpoint_every: int = 50
     max_minutes: float = math.inf
@@ -57,7 +62,7 @@ def run_loop(
     state = _restore(model, optimizer, folder)
     base_rates = [group["initial_lr"] for group in optimizer.param_groups]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    bar = tqdm(total=config.num_steps, initial=state.step, desc="adapter", unit="step")
+    bar = tqdm(total=config.num_steps, initial=state.step, desc=config.model_name, unit="step")
     while progress_of(state, config) < 1.0:
         started = time.perf_counter()
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
@@ -73,13 +78,15 @@ def run_loop(
         bar.update()
         bar.set_postfix(loss=f"{sum(state.losses[-20:]) / len(state.losses[-20:]):.3f}", refresh=False)
         if state.step % config.checkpoint_every == 0:
-            _save(model, optimizer, state, folder)
+            _save(model, optimizer, state, config, folder)
     bar.close()
-    _save(model, optimizer, state, folder)
+    _save(model, optimizer, state, config, folder)
     return state
 
 
-def _save(model: nn.Module, optimizer: torch.optim.Optimizer, state: LoopState, folder: Path) -> None:
+def _save(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: LoopState, config: LoopConfig, folder: Path
+) -> None:
     packed = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -89,7 +96,7 @@ def _save(model: nn.Module, optimizer: torch.optim.Optimizer, state: LoopState, 
     temporary = folder / "checkpoint.tmp"
     torch.save({**packed, "losses": state.losses}, temporary)
     temporary.replace(folder / "checkpoint.pt")
-    plot_losses({"adapter": state.losses}, folder / "loss.png")
+    plot_losses({config.model_name: state.losses}, folder / "loss.png", loss_name=config.loss_name)
 
 
 def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> LoopState:
@@ -102,7 +109,13 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -
     return LoopState(packed["step"], packed["seconds"], list(packed["losses"]))
 
 
-def plot_losses(curves: dict[str, Sequence[float]], path: Path, *, smoothing: int = 25) -> None:
+def plot_losses(
+    curves: dict[str, Sequence[float]],
+    path: Path,
+    *,
+    smoothing: int = 25,
+    loss_name: str = "cross-entropy of the answers (nats per token)",
+) -> None:
     """Draw loss curves, raw in the background and their running mean in front, as a PNG."""
     figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
     for name, losses in curves.items():
@@ -112,7 +125,7 @@ def plot_losses(curves: dict[str, Sequence[float]], path: Path, *, smoothing: in
             mean = values.unfold(0, smoothing, 1).mean(dim=1)
             axes.plot(range(smoothing - 1, len(values)), mean, label=f"{name}, mean of {smoothing}")
             axes.legend()
-    axes.set(xlabel="step", ylabel="cross-entropy of the answers (nats per token)", ylim=(0, None))
+    axes.set(xlabel="step", ylabel=loss_name, ylim=(0, None))
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path)

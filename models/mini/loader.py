@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import torch
 from safetensors import safe_open
@@ -15,7 +16,14 @@ from models.bundle import ModelBundle
 from models.checkpoints import file_sha256, load_strictly
 from models.llama.gguf import load_gguf_llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
-from models.mini.assets import CONDITIONED_TEMPLATE, WEIGHTS, decoder_file, picture_network_file, text_network_file
+from models.mini.assets import (
+    CONDITIONED_TEMPLATE,
+    WEIGHTS,
+    decoder_file,
+    picture_network_file,
+    text_network_file,
+)
+from models.mini.audio_files import AudioEncoderChoice, audio_sources, load_audio_encoder
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
 from models.mini.text import MiniTextEncoder
 from models.mini.video import MiniVideoEncoder
@@ -24,9 +32,10 @@ BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, in
 ADAPTER_PREFIX = "adapter."
 
 
-def load_mini(dtype: torch.dtype) -> ModelBundle:
+def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto") -> ModelBundle:
     """Return the default model, its decoder in `dtype`; nothing is downloaded.
 
+    `audio_encoder` is the own tower, YAMNet, or "auto": YAMNet where the extra `audio` is installed.
     Raises `CheckpointError` naming the file when a package or the trained weights are missing or damaged.
     """
     tensors, names = read_weights()
@@ -36,7 +45,8 @@ def load_mini(dtype: torch.dtype) -> ModelBundle:
     digest = file_sha256(WEIGHTS)
     encoder = _picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
     tokenizer = load_gguf_tokenizer(decoder_file())
-    files = (WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
+    files: tuple[Path, ...] = (WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
+    files += audio_sources(audio_encoder)
     sources = {path.name: digest if path == WEIGHTS else file_sha256(path) for path in files}
     text_encoder = MiniTextEncoder(text_network_file(), f"mini-text-{sources[text_network_file().name][:16]}")
     return ModelBundle(
@@ -47,6 +57,7 @@ def load_mini(dtype: torch.dtype) -> ModelBundle:
         encoders={
             Modality.IMAGE: encoder,
             Modality.VIDEO: MiniVideoEncoder(encoder),
+            Modality.AUDIO: load_audio_encoder(audio_encoder),
             Modality.TEXT: text_encoder,
         },
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),

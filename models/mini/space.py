@@ -24,13 +24,13 @@ class BlendedNames:
     nearest: Tensor
 
 
-def blend_names(probabilities: Tensor, name_vectors: Tensor) -> BlendedNames:
+def blend_names(probabilities: Tensor, name_vectors: Tensor, *, num_blended: int = NUM_NAMES_BLENDED) -> BlendedNames:
     """Blend the unit `name_vectors` `(K, E)` of the likeliest classes by their `probabilities` `(B, K)`.
 
     The confidence is how much of the unnormalised mean points along the nearest name: probability spread over
     unrelated names lowers it, probability spread over near-synonyms does not.
     """
-    weights, classes = probabilities.topk(NUM_NAMES_BLENDED, dim=-1)  # (B, 10)
+    weights, classes = probabilities.topk(num_blended, dim=-1)  # (B, num_blended)
     mean = torch.einsum("bk,bke->be", weights, name_vectors[classes])  # (B, E)
     similarity = mean @ name_vectors.T  # (B, K)
     confidence = similarity.amax(dim=-1).clamp(0.0, 1.0)
