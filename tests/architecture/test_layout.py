@@ -27,7 +27,7 @@ TEST_FOLDERS = {
     "support",
     "__pycache__",
 }
-OPTIONAL_PACKAGES = {"vllm"}  # imported where they are needed; the error says what to install
+OPTIONAL_PACKAGES = {"vllm", "onnxruntime"}  # imported where they are needed; the error says what to install
 
 
 def _project() -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_a_running_layer_imports_only_declared_dependencies(layer: str) -> None:
     assert not undeclared, "name it in requirements/runtime.in with a reason, then make lock"
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "media.txt", "dev.txt", "models.txt", "cuda.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "media.txt", "dev.txt", "models.txt", "audio.txt", "cuda.txt"])
 def test_every_locked_requirement_is_pinned_exactly(lock: str) -> None:
     lines = (ROOT / "requirements" / lock).read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith(("#", "-r "))]
