@@ -1,5 +1,6 @@
 # make serve   start the server on 127.0.0.1:8000 with the built-in model `mini`
 # make test    everything that must hold: format, lint, types, layers, tests
+# make docker-check   build the container image without a Docker engine, start it, and have a photo answered
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
@@ -20,7 +21,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean
+.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -62,6 +63,9 @@ format: $(VENV)/.dev-installed
 
 lock: $(VENV)/.dev-installed
 	$(BIN)/python requirements/lock.py
+
+docker-check:
+	@docker/check.sh
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache bindchat.egg-info
