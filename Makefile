@@ -1,6 +1,8 @@
 # make serve   start the server on 127.0.0.1:8000 with the built-in model `mini`
 # make test    everything that must hold: format, lint, types, layers, tests
 # make docker-check   build the container image without a Docker engine, start it, and have a photo answered
+# make docs    the documentation site, in build/docs
+# make licences   the licence of every package and a bill of materials, in build/; make audit: known vulnerabilities
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
@@ -21,7 +23,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check
+.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check docs licences audit
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -63,6 +65,18 @@ format: $(VENV)/.dev-installed
 
 lock: $(VENV)/.dev-installed
 	$(BIN)/python requirements/lock.py
+
+docs: $(VENV)/.dev-installed
+	$(BIN)/python -m sphinx -W -q -b html docs build/docs
+	@echo "The site is in build/docs/index.html"
+
+licences: $(VENV)/.dev-installed
+	@mkdir -p build
+	$(BIN)/pip-licenses --format=markdown --with-urls --output-file=build/licences.md
+	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --output-file build/sbom.json
+
+audit: $(VENV)/.dev-installed
+	$(BIN)/pip-audit --requirement requirements/runtime.txt --no-deps --disable-pip --progress-spinner off
 
 docker-check:
 	@docker/check.sh

@@ -8,9 +8,13 @@ export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 PORT=${PORT:-8191}
 work=$(mktemp -d)
 container='' server=''
+below() { for child in $(pgrep -P "$1"); do below "$child"; echo "$child"; done; }
 cleanup() {
-  [ -z "$server" ] || kill -TERM "$server" 2>/dev/null || true
-  [ -z "$server" ] || wait "$server" 2>/dev/null || true
+  if [ -n "$server" ]; then  # buildah passes no signal on: end what it started
+    mapfile -t started < <(below "$server")
+    kill -TERM "${started[@]}" "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || true
+  fi
   [ -z "$container" ] || buildah rm "$container" >/dev/null
   rm -rf "$work"
 }
@@ -47,7 +51,7 @@ buildah run --user 10001:10001 --env BINDCHAT_PORT="$PORT" --env BINDCHAT_HOST=1
   --env BINDCHAT_API_KEYS=docker-check "$container" -- \
   /usr/bin/tini -s -- /opt/bindchat/docker/entrypoint.sh serve > "$work/log" 2>&1 &
 server=$!
-for _ in $(seq 120); do
+for _ in $(seq 300); do
   curl -fs "http://127.0.0.1:$PORT/ready" >/dev/null && break
   kill -0 "$server" || { cat "$work/log" >&2; exit 1; }
   read -rt 1 <> <(:) || true
@@ -55,7 +59,7 @@ done
 status=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$PORT/v1/models")
 [ "$status" = 401 ] || { echo "without a key the server answered $status, not 401" >&2; exit 1; }
 answer=$(curl -fs -H 'Authorization: Bearer docker-check' "http://127.0.0.1:$PORT/v1/chat/completions" \
-  -F prompt='What is this?' -F image=@docs/samples/cat.jpg)
+  -F prompt='What is this?' -F image=@docs/samples/cat.jpg) || { cat "$work/log" >&2; exit 1; }
 echo "$answer"
 grep -qi cat <<< "$answer" || { echo "the answer does not name the cat" >&2; exit 1; }
 echo "docker-check passed"
