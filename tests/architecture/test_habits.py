@@ -24,7 +24,7 @@ UNFINISHED = re.compile("TO" + "DO|FIX" + "ME|X" + "XX|NotImplemented" + "Error|
 MACHINE_PATHS = re.compile(
     r"(?<![\w.~-])/(?:wo" + r"rk|ro" + r"ot|tm" + r"p|opt/(?:wh" + r"eels|py" + r"pi)|Us" + r"ers)\b"
 )
-CONTAINER_FILES = ("docker/", "docker-compose.yml", ".ci/")
+CONTAINER_FILES = ("docker/", "docker-compose.yml", ".ci/", "docs/deployment.md")
 SLEEPS = ("time.sleep", "asyncio.sleep", "anyio.sleep")
 ASSERTING_CALLS = re.compile(r"(^|[._])(assert|raises|warns|fail|check|expect)")
 
