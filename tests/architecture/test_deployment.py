@@ -80,7 +80,8 @@ def test_every_kubernetes_object_follows_its_schema(path: Path) -> None:
         labels = {"app.kubernetes.io/name": "bindchat"}
         loaded["spec"]["selector"] = {"matchLabels": labels}
         loaded["spec"]["template"]["metadata"]["labels"] = labels
-    kubernetes_validate.validate(loaded, kubernetes_validate.latest_version(), strict=True)
+    newest = kubernetes_validate.latest_version()
+    assert kubernetes_validate.validate(loaded, newest, strict=True) == newest
 
 
 def test_the_kustomization_lists_every_object() -> None:
