@@ -113,7 +113,7 @@ def live_server(build: ServiceBuilder = build_service, *, wait: bool = True, **c
     logger.addHandler(events)
     try:
         with running_in_thread(server):
-            assert not wait or loaded.wait(60)
+            assert not wait or loaded.wait(300)  # mini loads in seconds, on a busy machine in minutes
             yield LiveServer(server.url, server.context, lambda: setattr(server, "should_exit", True), events)
     finally:
         logger.removeHandler(events)
