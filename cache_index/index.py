@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,7 +18,7 @@ from core.types import FloatArray
 
 faiss: Any = faiss_with_partial_stubs
 IdArray = npt.NDArray[np.int64]
-IndexKind = Literal["flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq"]
+IndexKind = Literal["flat", "flat_fp16", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq"]
 KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
 FLAT_ROWS = 20_000  # exact search of so few rows takes a few milliseconds; nothing beats it
@@ -27,7 +29,8 @@ _LISTS_PER_PROBE = 128
 
 def footprint_bytes(kind: IndexKind, count: int, dimension: int) -> int:
     """Return about how many bytes of memory an index of N rows takes, overhead of ids and links included."""
-    codes = {"ivf_sq8": dimension, "ivf_pq": _num_subquantizers(dimension)}  # PQ's 8-bit copy is best memory-mapped
+    # PQ's 8-bit copy is best memory-mapped
+    codes = {"flat_fp16": 2 * dimension, "ivf_sq8": dimension, "ivf_pq": _num_subquantizers(dimension)}
     row_bytes = codes.get(kind, 4 * dimension) + (256 if kind == "hnsw" else 16)
     centroids = 4 * dimension * num_lists(count) if kind.startswith("ivf") else 0
     return count * row_bytes + centroids
@@ -38,6 +41,7 @@ def choose_kind(count: int, dimension: int, memory_budget_bytes: int) -> IndexKi
 
     Up to 20,000 rows: flat (exact). Up to 200,000: HNSW. Above: IVF-Flat. What does not fit the budget falls through
     to IVF-Flat, then IVF-SQ8 (a quarter of the memory), then IVF-PQ (about 1/30), re-scored from an 8-bit copy.
+    Flat in float16 is for small galleries that travel with a model, and only made when asked for.
     """
     preferred: list[IndexKind] = ["ivf_flat", "ivf_sq8"]
     if count <= _HNSW_ROWS:
@@ -62,12 +66,15 @@ def train_index(kind: IndexKind, count: int, dimension: int, sample: FloatArray)
     lists, parts = num_lists(count), _num_subquantizers(dimension)
     factory = {
         "flat": "Flat",
+        "flat_fp16": "SQfp16",
         "hnsw": "HNSW32,Flat",
         "ivf_flat": f"IVF{lists},Flat",
         "ivf_sq8": f"IVF{lists},SQ8",
         "ivf_pq": f"IVF{lists},PQ{parts}x{8 if len(sample) >= 9984 else 4}np,Refine(SQ8)",
     }[kind]
     index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    if kind == "flat_fp16":
+        index.is_trained = True  # half precision has nothing to learn
     if kind == "hnsw":
         index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
     if kind == "ivf_pq":
@@ -98,12 +105,45 @@ class FaissIndex:
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise IndexMismatch("the index ranks by distance; the cache needs one built for inner product")
         if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
+            is_refined = isinstance(index, faiss.IndexRefine)  # gives vectors back from its own copy
+            if isinstance(inverted_file, faiss.IndexIVFFastScan) and not is_refined:
+                raise IndexMismatch(
+                    "the index packs its codes for fast scan (PQ...fs), and FAISS crashes when asked for its vectors; "
+                    "build it without fs, or with a refinement such as IVF1024,PQ64x4fs,RFlat"
+                )
             inverted_file.make_direct_map()  # gives vectors back by their ids
-        self._index = index
+        self._index = self._searcher = index
+        self._gpu_lock: threading.Lock | None = None  # a GPU index serves one thread at a time
+        self._gpu_resources: Any = None
 
     @property
     def dimension(self) -> int:
         return int(self._index.d)
+
+    @property
+    def type_name(self) -> str:
+        """The FAISS class, for people."""
+        return type(self._index).__name__
+
+    def move_to_gpu(self) -> bool:
+        """Search on the first GPU from now on and say so; vectors still come from the file.
+
+        False, and nothing changes, without a GPU, with the CPU build of FAISS, and for types that FAISS runs on the
+        CPU only (HNSW, refined PQ). Raises `ConfigError` when the index does not fit the GPU's memory.
+        """
+        if self._gpu_lock is not None:
+            return True
+        if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+            return False
+        if isinstance(self._index, faiss.IndexHNSW | faiss.IndexRefine):
+            return False
+        try:
+            self._gpu_resources = faiss.StandardGpuResources()
+            self._searcher = faiss.index_cpu_to_gpu(self._gpu_resources, 0, self._index)
+        except RuntimeError as error:
+            raise ConfigError(f"the index cannot be moved to the GPU: {error}; set cache_device to cpu") from error
+        self._gpu_lock = threading.Lock()
+        return True
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -130,7 +170,8 @@ class FaissIndex:
         k = min(k, len(self))
         if k == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores, ids = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        with self._gpu_lock or nullcontext():
+            scores, ids = self._searcher.search(np.ascontiguousarray(queries, dtype=np.float32), k)
         return scores, ids
 
     def vectors(self, ids: IdArray) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ class Segment:
 class Manifest:
     """One generation: whose embeddings, of what width, in which files, and which rows have been removed.
 
-    `created` is an ISO 8601 time. Ids are never used twice: `next_id` only grows.
+    `encoder_id` names the joint space, which all encoders of one model share (`ModelBundle.space_id`). `created` is an
+    ISO 8601 time. Ids are never used twice: `next_id` only grows.
     """
 
     encoder_id: str
@@ -111,12 +113,14 @@ def _parse(fields: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def verify_files(folder: Path, manifest: Manifest, *, digests: bool = True) -> None:
+def verify_files(folder: Path, manifest: Manifest, *, digests: bool = True, known: Collection[FileRecord] = ()) -> None:
     """Compare every file with its record; without `digests` only sizes. Raises `ConfigError` naming the first bad one.
 
-    Raises `FileNotFoundError` when a file is gone, as it is when a newer generation has replaced it.
+    Segments whose vector file is `known` are in use already and are not read again. Raises `FileNotFoundError` when a
+    file is gone, as it is when a newer generation has replaced it.
     """
-    for record in manifest.files:
+    new = [part for part in manifest.segments if part.index not in known]
+    for record in (record for part in new for record in (part.index, part.metadata)):
         with (folder / record.name).open("rb") as file:
             damaged = os.fstat(file.fileno()).st_size != record.size_bytes
             if damaged or (digests and hashlib.file_digest(file, "sha256").hexdigest() != record.sha256):

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cache_index.index import IdArray, read_index
-from cache_index.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files
+from cache_index.index import FaissIndex, IdArray, read_index
+from cache_index.manifest import FileRecord, Manifest, read_manifest, verify_files
 from core.errors import ConfigError, UnknownName
 from core.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemMetadata:
-    """What is known of one stored row, besides its vector."""
+    """What is known of one stored row, besides its vector; `extra` is whatever its owner keeps there."""
 
     file: str | None = None
     caption: str | None = None
     label: str | None = None
+    extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return one line of JSON without what is not known."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value}, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +52,74 @@ class MetadataFile:
         return ItemMetadata(**json.loads(self._bytes[start : int(self._ends[position])].tobytes()))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OpenSegment:
+    """A segment in use; row i has the id `first_id + i`. An official `knn.index` comes without metadata."""
+
+    first_id: int
+    index: FaissIndex
+    metadata: MetadataFile | None = None
+
+
+def open_segments(
+    folder: Path, manifest: Manifest, *, memory_map: bool = False, reuse: Mapping[FileRecord, OpenSegment] | None = None
+) -> dict[FileRecord, OpenSegment]:
+    """Open the segments of a generation by their vector file's record; those in `reuse` are open already.
+
+    Raises `ConfigError` when a file is not what the manifest says.
+    """
+    opened: dict[FileRecord, OpenSegment] = {}
+    for part in manifest.segments:
+        path = folder / part.index.name
+        if reuse and part.index in reuse:  # a name and digest never stand for other bytes
+            opened[part.index] = reuse[part.index]
+            continue
+        index = read_index(path, memory_map=memory_map)
+        if (len(index), index.dimension) != (part.count, manifest.dimension):
+            raise ConfigError(f"{path} is not what its manifest says; build the index again")
+        metadata = MetadataFile(folder / part.metadata.name, part.count)
+        opened[part.index] = OpenSegment(first_id=part.first_id, index=index, metadata=metadata)
+    return opened
+
+
 class IndexReader:
     """One generation, opened: a `VectorIndex` over its segments, with metadata. Safe in several threads."""
 
-    def __init__(self, folder: Path, manifest: Manifest, *, memory_map: bool = False) -> None:
+    def __init__(self, manifest: Manifest, segments: Iterable[OpenSegment]) -> None:
         self.manifest = manifest
-        self._segments = manifest.segments
-        self._indexes = [read_index(folder / part.index.name, memory_map=memory_map) for part in self._segments]
-        self._metadata = [MetadataFile(folder / part.metadata.name, part.count) for part in self._segments]
-        for part, index in zip(self._segments, self._indexes, strict=True):
-            if (len(index), index.dimension) != (part.count, manifest.dimension):
-                raise ConfigError(f"{folder / part.index.name} is not what its manifest says; build the index again")
+        self._segments = tuple(segments)  # in the order of the manifest's
         self._removed = np.array(manifest.removed, np.int64)
+        self._removed_set = frozenset(manifest.removed)
 
     @property
     def dimension(self) -> int:
         return self.manifest.dimension
 
+    @property
+    def open_segments(self) -> dict[FileRecord, OpenSegment]:
+        """The segments by their vector file's record, for the reader of the next generation."""
+        return dict(zip((part.index for part in self.manifest.segments), self._segments, strict=False))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The FAISS class of each segment."""
+        return tuple(segment.index.type_name for segment in self._segments)
+
     def __len__(self) -> int:
-        return self.manifest.count
+        return sum(len(segment.index) for segment in self._segments) - len(self._removed)
+
+    def move_to_gpu(self) -> bool:
+        """Search every segment that can on the first GPU; False when none can."""
+        moved = [segment.index.move_to_gpu() for segment in self._segments]
+        return any(moved)
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IdArray]:
         """Return `(B, k)` inner products in falling order and ids of rows that were not removed; k is clamped."""
         self.manifest.check(dimension=queries.shape[-1])
         wanted, k = k + len(self._removed), min(k, len(self))  # the removed may be the nearest
         scores, ids = [], []
-        for part, index in zip(self._segments, self._indexes, strict=True):
-            found_scores, positions = index.search(queries, wanted)
+        for part in self._segments:
+            found_scores, positions = part.index.search(queries, wanted)
             found = np.where(positions < 0, -1, positions + part.first_id)
             found[np.isin(found, self._removed)] = -1
             scores.append(np.where(found < 0, -np.inf, found_scores).astype(np.float32))
@@ -88,14 +133,14 @@ class IndexReader:
         rows = np.empty((len(ids), self.dimension), np.float32)
         owners = np.array([self._owner(int(item)) for item in ids], np.int64)
         for number in np.unique(owners):
-            mine = owners == number
-            rows[mine] = self._indexes[number].vectors(ids[mine] - self._segments[number].first_id)
+            mine, owner = owners == number, self._segments[number]
+            rows[mine] = owner.index.vectors(ids[mine] - owner.first_id)
         return rows
 
     def metadata(self, item: int) -> ItemMetadata:
         """Return what is known of a row. Raises `UnknownName` for an id that is not there."""
-        number = self._owner(item)
-        return self._metadata[number].row(item - self._segments[number].first_id)
+        owner = self._segments[self._owner(item)]
+        return ItemMetadata() if owner.metadata is None else owner.metadata.row(item - owner.first_id)
 
     def neighbours(self, query: FloatArray, k: int) -> list[Neighbour]:
         """Return the nearest rows of one query `(E,)` with their metadata, best first."""
@@ -103,80 +148,46 @@ class IndexReader:
         pairs = [(int(item), float(score)) for item, score in zip(ids[0], scores[0], strict=True) if item >= 0]
         return [Neighbour(id=item, score=score, metadata=self.metadata(item)) for item, score in pairs]
 
+    def page(self, *, after: int, limit: int) -> list[tuple[int, ItemMetadata]]:
+        """Return up to `limit` rows with ids above `after`, in rising order."""
+        page: list[tuple[int, ItemMetadata]] = []
+        for part in self._segments:
+            for item in range(max(part.first_id, after + 1), part.first_id + len(part.index)):
+                if len(page) == limit:
+                    return page
+                if item not in self._removed_set:
+                    page.append((item, self.metadata(item)))
+        return page
+
     def _owner(self, item: int) -> int:
         for number, part in enumerate(self._segments):
-            if part.first_id <= item < part.first_id + part.count and item not in self._removed:
+            if part.first_id <= item < part.first_id + len(part.index) and item not in self._removed_set:
                 return number
         raise UnknownName(f"the index holds no item {item}; a search shows the ids there are", param="ids")
 
 
-def open_index(folder: Path, *, memory_map: bool = False, verify: bool = True) -> IndexReader:
-    """Open the current generation of a folder; `verify` checks every byte, without it only sizes.
+def open_index(
+    folder: Path,
+    *,
+    memory_map: bool = False,
+    verify: bool = True,
+    reuse: Mapping[FileRecord, OpenSegment] | None = None,
+) -> IndexReader:
+    """Open the current generation of a folder, or an official FAISS file without a manifest.
 
-    Raises `ConfigError` naming a missing or damaged file.
+    `verify` checks every byte of what is not in `reuse`, without it only sizes. Raises `ConfigError` naming a missing
+    or damaged file.
     """
+    if folder.is_file():
+        index = read_index(folder, memory_map=memory_map)
+        return IndexReader(Manifest(encoder_id="", dimension=index.dimension), [OpenSegment(first_id=0, index=index)])
     missing: OSError | None = None
     for _ in range(5):
         manifest = read_manifest(folder)
         try:
-            verify_files(folder, manifest, digests=verify)
-            return IndexReader(folder, manifest, memory_map=memory_map)
+            verify_files(folder, manifest, digests=verify, known=reuse or {})
+            opened = open_segments(folder, manifest, memory_map=memory_map, reuse=reuse)
+            return IndexReader(manifest, opened.values())
         except FileNotFoundError as error:  # a commit in between has removed it; the new manifest names others
             missing = error
     raise ConfigError(f"{missing}; restore it or build the index again")
-
-
-class IndexShelf:
-    """Several named indexes, each opened anew when its folder has a new generation.
-
-    `get` never waits for a reload: while one thread opens the new generation, the others go on with the old one.
-    Raises `IndexMismatch` when an index is of another encoder or width; None accepts any.
-    """
-
-    def __init__(
-        self, folders: Mapping[str, Path], *, encoder_id: str | None, dimension: int | None, memory_map: bool = False
-    ) -> None:
-        self._folders = dict(folders)
-        self._expected = (encoder_id, dimension)
-        self._memory_map = memory_map
-        self._locks = {name: threading.Lock() for name in folders}
-        self._readers: dict[str, tuple[tuple[int, int], IndexReader]] = {}
-        for name in folders:
-            self._reload(name)
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names in the order they were given."""
-        return tuple(self._folders)
-
-    def folder(self, name: str) -> Path:
-        """Return where an index lives, for its writer. Raises `UnknownName` that lists the known ones."""
-        if name not in self._folders:
-            raise UnknownName(f"unknown index {name!r}; known: {', '.join(self._folders) or 'none'}", param="index")
-        return self._folders[name]
-
-    def get(self, name: str) -> IndexReader:
-        """Return the newest generation of an index. Keep it for a whole request: the next call may give another."""
-        current = self._stamp(name)
-        stamp, reader = self._readers[name]
-        if stamp == current or not self._locks[name].acquire(blocking=False):
-            return reader
-        try:
-            return self._reload(name)
-        finally:
-            self._locks[name].release()
-
-    def _reload(self, name: str) -> IndexReader:
-        stamp = self._stamp(name)
-        reader = open_index(self._folders[name], memory_map=self._memory_map)
-        reader.manifest.check(*self._expected)
-        self._readers[name] = (stamp, reader)
-        return reader
-
-    def _stamp(self, name: str) -> tuple[int, int]:
-        """Return what changes with each commit: a rename gives the manifest another inode."""
-        path = self.folder(name) / MANIFEST_NAME
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise ConfigError(f"no index at {path.parent}; build one or take its name off the list") from None
-        return status.st_ino, status.st_mtime_ns

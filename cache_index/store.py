@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 
 from cache_index.index import FLAT_ROWS, FaissIndex, IndexKind, train_index
 from cache_index.manifest import MANIFEST_NAME, FileRecord, Manifest, Segment, read_manifest
-from cache_index.reader import IndexReader, ItemMetadata
+from cache_index.reader import IndexReader, ItemMetadata, open_segments
 from cache_index.visual_cache import normalize
 from core.errors import InvalidRequest, StorageFull
 from core.types import FloatArray
@@ -68,7 +67,7 @@ class IndexStore:
             earlier: Iterable[ItemMetadata] = ()
             if kept and kept[-1].kind == "flat" and kept[-1].count + len(rows) <= FLAT_ROWS:
                 kept, tail = kept[:-1], kept[-1]  # grow the last exact segment, so that a search visits few
-                reader = IndexReader(self.folder, replace(manifest, segments=(tail,), removed=()), memory_map=True)
+                reader = _reader(self.folder, replace(manifest, segments=(tail,), removed=()))
                 first_id, ids = tail.first_id, range(tail.first_id, tail.first_id + tail.count)
                 index.add(reader.vectors(np.array(ids)))
                 earlier = map(reader.metadata, ids)
@@ -85,7 +84,7 @@ class IndexStore:
         """
         with self._writing() as old:
             manifest, wanted = old or read_manifest(self.folder), set(ids)
-            reader = IndexReader(self.folder, manifest, memory_map=True)
+            reader = _reader(self.folder, manifest)
             for item in wanted:
                 reader.metadata(item)
             self._commit(replace(manifest, removed=tuple(sorted({*manifest.removed, *wanted}))))
@@ -94,7 +93,7 @@ class IndexStore:
     def _write_segment(
         self, generation: int, kind: IndexKind, first_id: int, index: FaissIndex, metadata: Iterable[ItemMetadata]
     ) -> Segment:
-        lines = ((json.dumps(asdict(item)) + "\n").encode() for item in metadata)
+        lines = ((item.to_json() + "\n").encode() for item in metadata)
         vectors = self._write_file(f"segment-{generation:06d}.index", index.write)
         described = self._write_file(f"segment-{generation:06d}.jsonl", lambda write: [write(line) for line in lines])
         return Segment(kind=kind, first_id=first_id, count=len(index), index=vectors, metadata=described)
@@ -157,6 +156,10 @@ class IndexStore:
         descriptor = os.open(self.folder, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def _reader(folder: Path, manifest: Manifest) -> IndexReader:
+    return IndexReader(manifest, open_segments(folder, manifest, memory_map=True).values())
 
 
 def unit_rows(rows: FloatArray, first: int = 0) -> FloatArray:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def _embed_part(files: Sequence[Path], part: Path, folder: Path, embed: EmbedFil
         return []
     pairs = list(zip(files, embed(files), strict=True))
     kept = [(path, outcome) for path, outcome in pairs if not isinstance(outcome, AppError)]
-    lines = [json.dumps(asdict(_describe(path, folder))) + "\n" for path, _ in kept]
+    lines = [_describe(path, folder).to_json() + "\n" for path, _ in kept]
     part.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
     unfinished = part.with_suffix(".new.npy")
     np.save(unfinished, np.array([vector for _, vector in kept], np.float32))

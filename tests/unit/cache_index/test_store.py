@@ -15,7 +15,8 @@ import pytest
 
 from cache_index.index import train_index
 from cache_index.manifest import MANIFEST_NAME, read_manifest
-from cache_index.reader import IndexReader, IndexShelf, ItemMetadata, open_index
+from cache_index.reader import IndexReader, ItemMetadata, open_index
+from cache_index.shelf import IndexShelf, ShelfSpec
 from cache_index.store import IndexStore
 from cache_index.visual_cache import VisualCache, normalize
 from core.errors import AppError, ConfigError, IndexMismatch, InvalidRequest, StorageFull, UnknownName
@@ -23,6 +24,7 @@ from core.types import FloatArray
 
 E = 8
 ENCODER = "encoder-1"
+SPEC = ShelfSpec(encoder_id=ENCODER, dimension=E)
 
 
 def rows(count: int, seed: int = 0) -> FloatArray:
@@ -109,9 +111,9 @@ def test_vectors_that_cannot_be_stored_are_refused(
 def test_an_index_of_another_encoder_is_refused_at_start(tmp_path: Path) -> None:
     new_store(tmp_path)
     with pytest.raises(IndexMismatch, match="encoder 'encoder-1', the model makes encoder 'other'; build it again"):
-        IndexShelf({"gallery": tmp_path}, encoder_id="other", dimension=E)
+        IndexShelf({"gallery": tmp_path}, ShelfSpec(encoder_id="other", dimension=E))
     with pytest.raises(IndexMismatch, match="width 8, the model makes width 1024"):
-        IndexShelf({"gallery": tmp_path}, encoder_id=ENCODER, dimension=1024)
+        IndexShelf({"gallery": tmp_path}, ShelfSpec(encoder_id=ENCODER, dimension=1024))
 
 
 def test_a_damaged_file_is_named_at_start(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_a_real_limit_on_file_size_is_a_full_disk_too(tmp_path: Path) -> None:
 
 def test_the_shelf_follows_a_writer_and_old_readers_go_on(tmp_path: Path) -> None:
     first, second = new_store(tmp_path / "first"), new_store(tmp_path / "second", 5)
-    shelf = IndexShelf({"a": first.folder, "b": second.folder}, encoder_id=ENCODER, dimension=E, memory_map=True)
+    shelf = IndexShelf({"a": first.folder, "b": second.folder}, SPEC)
     old = shelf.get("a")
     assert shelf.get("a") is old
     add_two(first)
@@ -252,7 +254,7 @@ def test_the_shelf_follows_a_writer_and_old_readers_go_on(tmp_path: Path) -> Non
 
 def test_readers_never_see_half_a_change(tmp_path: Path) -> None:
     store = new_store(tmp_path)
-    shelf = IndexShelf({"gallery": tmp_path}, encoder_id=ENCODER, dimension=E)
+    shelf = IndexShelf({"gallery": tmp_path}, SPEC)
     sizes: set[int] = set()
     stopped, errors = threading.Event(), []
 
