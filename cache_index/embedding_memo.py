@@ -25,6 +25,17 @@ class MemoKey:
     tenant: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedMedium:
+    """An embedding, with the shape and rates of the array that it was made from."""
+
+    embedding: Embedding
+    shape: tuple[int, ...] = ()
+    sample_rate_hz: float | None = None
+    frames_per_s: float | None = None
+    frame_times_s: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class MemoStats:
     """Counters since the start, and what is held now."""
@@ -36,31 +47,32 @@ class MemoStats:
 
 
 class EmbeddingMemo:
-    """Embeddings by `MemoKey`, the least recently used dropped beyond `max_bytes`. Safe in several threads."""
+    """Encoded media by `MemoKey`, the least recently used dropped beyond `max_bytes`. Safe in several threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[MemoKey, Embedding] = OrderedDict()
+        self._entries: OrderedDict[MemoKey, EncodedMedium] = OrderedDict()
         self._size_bytes = self._hits = self._misses = 0
 
-    def get(self, key: MemoKey) -> Embedding | None:
-        """Return the embedding, or None for a miss; both are counted."""
+    def get(self, key: MemoKey) -> EncodedMedium | None:
+        """Return what was kept, or None for a miss; both are counted."""
         with self._lock:
-            embedding = self._entries.get(key)
-            if embedding is None:
+            medium = self._entries.get(key)
+            if medium is None:
                 self._misses += 1
                 return None
             self._hits += 1
             self._entries.move_to_end(key)
-            return embedding
+            return medium
 
-    def put(self, key: MemoKey, embedding: Embedding) -> None:
-        """Keep a read-only copy of an embedding. One larger than the whole memo is not kept."""
-        if _entry_bytes(embedding) > self._max_bytes:
+    def put(self, key: MemoKey, medium: EncodedMedium) -> None:
+        """Keep a medium with a read-only copy of its vector. One larger than the whole memo is not kept."""
+        if _entry_bytes(medium) > self._max_bytes:
             return
-        copy = replace(embedding, vector=embedding.vector.copy())  # a row's view would keep its whole batch alive
-        copy.vector.flags.writeable = False
+        vector = medium.embedding.vector.copy()  # a row's view would keep its whole batch alive
+        vector.flags.writeable = False
+        copy = replace(medium, embedding=replace(medium.embedding, vector=vector))
         with self._lock:
             self._drop(key)
             self._entries[key] = copy
@@ -78,5 +90,6 @@ class EmbeddingMemo:
             self._size_bytes -= _entry_bytes(dropped)
 
 
-def _entry_bytes(embedding: Embedding) -> int:
-    return _ENTRY_BYTES + int(embedding.vector.nbytes)
+def _entry_bytes(medium: EncodedMedium) -> int:
+    parts_bytes = 64 * len(medium.frame_times_s) + 512 * len(medium.embedding.scenes)
+    return _ENTRY_BYTES + parts_bytes + int(medium.embedding.vector.nbytes)

@@ -95,6 +95,14 @@ def set_num_threads(count: int) -> None:
     faiss.omp_set_num_threads(count)
 
 
+def check_gpu() -> None:
+    """Raise `ConfigError` when this build of FAISS or this machine has no GPU to search on."""
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise ConfigError("cache_device is cuda, and this FAISS is the CPU build; install the extra faiss-gpu instead")
+    if faiss.get_num_gpus() == 0:
+        raise ConfigError("cache_device is cuda, and FAISS sees no GPU here; set cache_device to cpu")
+
+
 class FaissIndex:
     """Any FAISS inner-product index that can give its vectors back."""
 
@@ -128,13 +136,12 @@ class FaissIndex:
     def move_to_gpu(self) -> bool:
         """Search on the first GPU from now on and say so; vectors still come from the file.
 
-        False, and nothing changes, without a GPU, with the CPU build of FAISS, and for types that FAISS runs on the
-        CPU only (HNSW, refined PQ). Raises `ConfigError` when the index does not fit the GPU's memory.
+        False, and nothing changes, for types that FAISS runs on the CPU only (HNSW, refined PQ). Raises `ConfigError`
+        without a GPU, with the CPU build of FAISS, and when the index does not fit the GPU's memory.
         """
         if self._gpu_lock is not None:
             return True
-        if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-            return False
+        check_gpu()
         if isinstance(self._index, faiss.IndexHNSW | faiss.IndexRefine):
             return False
         try:

@@ -69,7 +69,7 @@ class Manifest:
     def check(self, encoder_id: str | None = None, dimension: int | None = None) -> None:
         """Raise `IndexMismatch` unless the index was built for this encoder and width; None accepts any."""
         for noun, held, wanted in (("width", self.dimension, dimension), ("encoder", self.encoder_id, encoder_id)):
-            if wanted not in (None, held):
+            if wanted not in (None, "", held):
                 raise IndexMismatch(
                     f"the index holds embeddings of {noun} {held!r}, the model makes {noun} {wanted!r}; build it again "
                     "with this model, or name the right index"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache_index.manifest import MANIFEST_NAME
 from cache_index.reader import IndexReader, open_index
-from core.errors import AppError, UnknownName
+from core.errors import AppError, IndexMismatch, UnknownName
 
 Stamp = tuple[int, int] | None
 
@@ -114,12 +114,12 @@ class IndexShelf:
         return None
 
     def _open(self, name: str, path: Path | None = None) -> IndexReader:
-        old = self._readers.get(name)
-        reader = open_index(
-            path or self._paths[name], memory_map=self._spec.memory_map, reuse=old.open_segments if old else None
-        )
-        is_official = not reader.manifest.encoder_id  # a FAISS file does not say whose it is
-        reader.manifest.check(None if is_official else self._spec.encoder_id, self._spec.dimension)
+        old, path = self._readers.get(name), path or self._paths[name]
+        reader = open_index(path, memory_map=self._spec.memory_map, reuse=old.open_segments if old else None)
+        try:  # an official FAISS file does not say whose it is
+            reader.manifest.check(reader.manifest.encoder_id and self._spec.encoder_id, self._spec.dimension)
+        except IndexMismatch as error:
+            raise IndexMismatch(f"{path}: {error.message}") from None
         if self._spec.on_gpu:
             reader.move_to_gpu()
         return reader

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from core.errors import ConfigError, IndexMismatch, InvalidRequest
 from core.types import FloatArray, VectorIndex
@@ -60,6 +61,15 @@ def blend(
     return normalize((1 - settings.weight) * queries + settings.weight * prototypes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refined:
+    """Refined unit `rows` `(B, E)`, and the neighbours they were pulled to: `similarities` and `ids` `(B, k)`."""
+
+    rows: FloatArray
+    similarities: FloatArray
+    ids: npt.NDArray[np.int64]
+
+
 class VisualCache:
     """A vector index of image embeddings that refines what was seen, heard or scanned."""
 
@@ -72,11 +82,21 @@ class VisualCache:
 
         `top_k` beyond the size of the index is clamped. `IndexMismatch` comes from an index of another dimension.
         """
+        return self.refine_traced(queries, settings).rows
+
+    def refine_traced(self, queries: FloatArray, settings: RefineSettings | None = None) -> Refined:
+        """Do what `refine` does, and tell the neighbours.
+
+        An approximate index may find fewer than k: the rest have id -1 and no part in the result.
+        """
         settings = settings or self.settings
         similarities, ids = self.index.search(queries, settings.top_k)  # (B, k)
         if ids.size == 0:
             raise ConfigError("the visual cache is empty; build it with at least one embedding or switch it off")
-        if (ids < 0).any():
-            raise IndexMismatch("the index found fewer neighbours than it holds; raise its nprobe or lower cache k")
-        neighbours = self.index.vectors(ids.ravel()).reshape(*ids.shape, -1)  # (B, k, E)
-        return blend(queries, neighbours, similarities, settings)
+        if (ids[:, 0] < 0).any():
+            raise IndexMismatch("the index found no neighbour although it holds some; raise its nprobe")
+        is_found = ids >= 0  # (B, k)
+        neighbours = np.zeros((*ids.shape, queries.shape[1]), np.float32)  # (B, k, E)
+        neighbours[is_found] = self.index.vectors(ids[is_found])
+        rows = blend(queries, neighbours, np.where(is_found, similarities, -np.inf), settings)
+        return Refined(rows=rows, similarities=similarities, ids=ids)

@@ -207,12 +207,24 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheChoice:
+    """How one request wants the visual cache; None leaves a value to the model."""
+
+    enabled: bool = True
+    index: str | None = None
+    top_k: int | None = None
+    inverse_temperature: float | None = None
+    blend: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """One validated chat completion request, free of HTTP.
 
     `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
     that has any, or all of the conversation. `raw_prompts`, when there are any, are decoded as they are, without
-    template and media, `num_choices` replies each; the messages are empty then. `tools` are told to the model.
+    template and media, `num_choices` replies each; the messages are empty then. `tools` are told to the model. `cache`
+    None is the model's own choice; embeddings are remembered for the `tenant` alone.
     """
 
     request_id: str
@@ -224,6 +236,8 @@ class ChatRequest:
     stream: bool = False
     raw_prompts: tuple[tuple[int, ...], ...] = ()
     tools: tuple[Tool, ...] = ()
+    cache: CacheChoice | None = None
+    tenant: str = ""
 
     @property
     def num_replies(self) -> int:

@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
+from cache_index.embedding_memo import MemoStats as MemoStats
 from core.errors import AppError, EngineFault, InvalidRequest, NotReady, Overloaded, UnknownName
 from core.telemetry import EventLog, StageTimer
 from core.types import (
     BackendStats,
+    CacheChoice,
     ChatRequest,
     Condition,
     DecoderBackend,
@@ -22,7 +24,15 @@ from core.types import (
     Modality,
     TokenEvent,
 )
-from engine.encoding.service import EncodingService, MediumReport, gather_or_cancel, joint_confidence
+from engine.encoding.caches import CacheReport
+from engine.encoding.service import (
+    EncodingService,
+    JointEmbedding,
+    MediumReport,
+    MemoUse,
+    gather_or_cancel,
+    joint_confidence,
+)
 from engine.prompting import PromptBuilder, media_in_scope
 from engine.streams import merge
 from models.bundle import ModelBundle
@@ -79,10 +89,15 @@ class PipelineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """What was done for a request before its first token: each medium of the condition, and milliseconds per stage."""
+    """What was done for a request before its first token: each medium of the condition, and milliseconds per stage.
+
+    `cache` is what the visual cache did, None when the embedding stayed as it was; `memo` whether media were known.
+    """
 
     media: tuple[MediumReport, ...]
     stages_ms: Mapping[str, float]
+    cache: CacheReport | None = None
+    memo: MemoUse | None = None
 
 
 def _ignore(preparation: Preparation) -> None:
@@ -158,6 +173,10 @@ class Pipeline:
             ),
         )
 
+    def memo_stats(self) -> MemoStats | None:
+        """Return the counters of the memo of embeddings, None when nothing is remembered."""
+        return self._encoding.memo_stats()
+
     def health(self) -> PipelineHealth:
         """Return what `/health`, `/ready` and the metrics show."""
         stats = self._backend.stats()
@@ -197,13 +216,21 @@ class Pipeline:
         if wrong is not None:
             raise InvalidRequest(f"{param} holds {wrong}; ids of this model are 0 to {vocab_size - 1}", param=param)
 
-    async def embed(self, inputs: Sequence[Sequence[MediaBlob]]) -> list[FloatArray]:
-        """Return the joint embedding `(E,)` of each input, the blend that would condition a chat with these media."""
+    async def embed(
+        self, inputs: Sequence[Sequence[MediaBlob]], *, tenant: str = "", cache: CacheChoice | None = None
+    ) -> list[JointEmbedding]:
+        """Return the joint embedding `(E,)` of each input: the blend that a chat with these media begins from.
+
+        Only an explicit choice lets the visual cache refine it.
+        """
         if not self._is_ready:
             raise NotReady("the server is starting or stopping; try again soon")
         for media in inputs:
             self._encoding.check(media)
-        return await gather_or_cancel([self._encoding.embed(media) for media in inputs])
+        joined = await gather_or_cancel([self._encoding.embed(media, tenant=tenant) for media in inputs])
+        if cache is None:
+            return joined
+        return await gather_or_cancel([self._encoding.refine(joint, cache) for joint in joined])
 
     async def stream(
         self, request: ChatRequest, on_prepared: Callable[[Preparation], None] = _ignore
@@ -254,8 +281,12 @@ class Pipeline:
         with timer.stage("prompt"):
             prompts = self._prompts.build_each(request)
         with timer.stage("embed"):
-            vector, reports = await self._encoding.embed_with_report(media) if media else (None, ())
+            joint = await self._encoding.embed(media, tenant=request.tenant) if media else None
+        with timer.stage("cache"):
+            joint = await self._encoding.refine(joint, request.cache) if joint else None
+        reports = joint.media if joint else ()
         with timer.stage("condition"):
+            vector = joint.vector if joint else None
             condition = await self._condition(request.request_id, vector, joint_confidence(reports))
         self._log.event(
             "request_prepared",
@@ -264,7 +295,8 @@ class Pipeline:
             prompt_tokens=sum(map(len, prompts)),
             stages_ms=timer.milliseconds,
         )
-        on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds))
+        known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo} if joint else {}
+        on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, **known))
         seed = request.sampling.seed
         return [
             DecodeRequest(

@@ -12,11 +12,15 @@ from models.llama.model import Llama
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions:
-    """How strongly a model's own visual cache pulls; the defaults are those of ImageBind-LLM."""
+    """How strongly a model's own visual cache pulls; the defaults are those of ImageBind-LLM.
+
+    `modalities` are those it refines without being asked; None: all of them.
+    """
 
     top_k: int = 10
     inverse_temperature: float = 20.0
     blend: float = 0.5
+    modalities: tuple[Modality, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,8 @@ class ModelBundle:
     default system turn; None renders them as every other prompt. `sources` maps a file's name to its sha256.
     `takes_image_tokens`: the adapter's vector is one image's tokens, not to be blended or normalised.
     `embedding_width` is that of the joint embedding the adapter takes, None when it takes none. `cache_index` is the
-    FAISS file of the model's own visual cache.
+    model's own visual cache: an index folder, or an official FAISS file. `space_id` names the joint space where several
+    encoders with ids of their own share one.
     """
 
     name: str
@@ -41,3 +46,10 @@ class ModelBundle:
     embedding_width: int | None = None
     cache_index: Path | None = None
     cache_options: CacheOptions = field(default_factory=CacheOptions)
+    space_id: str = ""
+
+    @property
+    def joint_space_id(self) -> str:
+        """What an index of these embeddings is marked with, empty for a model that embeds nothing."""
+        encoders = sorted(self.encoders.items(), key=lambda pair: pair[0] is not Modality.IMAGE)
+        return self.space_id or (encoders[0][1].encoder_id if encoders else "")

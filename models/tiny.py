@@ -102,7 +102,15 @@ def load_tiny(dtype: torch.dtype) -> ModelBundle:
     decoder = _random_decoder(TINY_CONFIG, dtype)
     decoder.adapter_gates = adapter.effective_gates().detach()
     encoders = {modality: TinyEncoder(modality) for modality in _MODALITIES}
-    return ModelBundle(name="tiny", decoder=decoder, tokenizer=ByteTokenizer(), adapter=adapter, encoders=encoders)
+    return ModelBundle(
+        name="tiny",
+        decoder=decoder,
+        tokenizer=ByteTokenizer(),
+        adapter=adapter,
+        encoders=encoders,
+        embedding_width=EMBEDDING_WIDTH,
+        space_id="tiny",
+    )
 
 
 def _random_decoder(config: LlamaConfig, dtype: torch.dtype) -> Llama:

@@ -38,9 +38,16 @@ class ChatRequestBuilder:
     """Check a body against the model and the limits, and take its media in."""
 
     def __init__(
-        self, pipeline: Pipeline, intake: MediaIntake, limits: ChatLimits, read_file: ReadFile | None = None
+        self,
+        pipeline: Pipeline,
+        intake: MediaIntake,
+        limits: ChatLimits,
+        read_file: ReadFile | None = None,
+        *,
+        tenant: str = "",
     ) -> None:
         self._pipeline = pipeline
+        self._tenant = tenant
         self._intake = intake
         self._limits = limits
         self._read_file = read_file
@@ -65,6 +72,8 @@ class ChatRequestBuilder:
             scope=body.bind.scope if body.bind else "latest",
             stream=bool(body.stream),
             tools=asked_tools(body.tools or (), body.tool_choice)[0],
+            cache=body.bind.cache_choice if body.bind else None,
+            tenant=self._tenant,
         )
         names_no_limit = body.max_tokens is None and body.max_completion_tokens is None
         return self._fit_default_limit(request, model) if names_no_limit else request

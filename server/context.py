@@ -26,9 +26,10 @@ from server.uploads import BodyLimits
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
     from engine.batch_journal import BatchJournal
     from engine.document_store import DocumentStore
+    from engine.encoding.caches import VisualCaches
     from engine.file_store import FileStore
     from engine.intake import MediaIntake
-    from engine.pipeline import ChoiceEvent, Pipeline, PipelineHealth
+    from engine.pipeline import ChoiceEvent, MemoStats, Pipeline, PipelineHealth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Service:
     files: FileStore | None = None
     stored_documents: DocumentStore | None = None
     journal: BatchJournal | None = None
+    caches: VisualCaches | None = None
 
     @property
     def documents(self) -> DocumentStore:
@@ -95,11 +97,15 @@ class AppContext:
     def __post_init__(self) -> None:
         settings = self.settings
         self.keys = KeyRing(keys=settings.api_keys, admin_keys=settings.admin_keys, file=settings.api_key_file)
-        self.metrics = ServerMetrics(self.health)
+        self.metrics = ServerMetrics(self.health, self.memo_stats)
 
     def health(self) -> PipelineHealth | None:
         """Return the pipeline's health, or None while nothing is loaded."""
         return self.loaded.pipeline.health() if self.loaded else None
+
+    def memo_stats(self) -> MemoStats | None:
+        """Return the counters of the memo, None without one or while nothing is loaded."""
+        return self.loaded.pipeline.memo_stats() if self.loaded else None
 
     def service(self) -> Service:
         """Return the service. Raises `NotReady` while the model loads and while the server drains."""
@@ -159,7 +165,7 @@ class AppContext:
             default_temperature=self.settings.default_temperature,
             default_top_p=self.settings.default_top_p,
         )
-        return ChatRequestBuilder(service.pipeline, service.intake, limits, service.file_reader(owner))
+        return ChatRequestBuilder(service.pipeline, service.intake, limits, service.file_reader(owner), tenant=owner)
 
 
 def context_of(request: Request) -> AppContext:

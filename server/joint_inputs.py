@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.errors import DeadlineExceeded, InvalidRequest, MediaTooLarge, PromptTooLong, UnsupportedMedia
-from core.types import FloatArray, MediaBlob, Modality
+from core.types import CacheChoice, FloatArray, MediaBlob, Modality
 from server.context import AppContext
 from server.forms import UploadedFile
 from server.media_reader import MediaReader
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 class JointInputs:
-    """The inputs of one request; counts the tokens of its texts.
+    """The inputs of one request; counts the tokens of its texts. Only a `cache` choice lets the cache refine them.
 
     Raises `UnsupportedMedia` for a model without a joint space and `UnknownName` for one that is not served.
     """
 
-    def __init__(self, context: AppContext, trace: RequestTrace, model_name: str | None) -> None:
+    def __init__(
+        self, context: AppContext, trace: RequestTrace, model_name: str | None, cache: CacheChoice | None = None
+    ) -> None:
+        self._cache = cache
         self._settings = context.settings
         self._service = context.service()
         self._trace = trace
@@ -76,7 +79,9 @@ class JointInputs:
                 inputs = [[blob for blobs in inputs for blob in blobs]]
         try:
             with self._trace.timer.stage("embed"):
-                return await self._service.pipeline.embed(inputs)
+                joined = await self._service.pipeline.embed(inputs, tenant=self._trace.owner, cache=self._cache)
+                self._trace.note_memo(joint.memo for joint in joined)
+                return [joint.vector for joint in joined]
         except InvalidRequest as error:
             if error.param == "messages":  # the engine knows chats only
                 error.param = named_items[0][0].partition("[")[0] if named_items else "file"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core.types import Modality
 
 if TYPE_CHECKING:
+    from engine.encoding.caches import CacheReport, ItemMetadata, Neighbour
     from engine.encoding.service import MediumReport
 
 
@@ -19,8 +20,30 @@ def medium_object(report: MediumReport) -> dict[str, Any]:
         "weight": report.weight,
         "sampled": _sampled(report),
         "confidence": report.confidence,
+        "from_memo": report.from_memo,
         "stages_ms": dict(report.stages_ms),
     }
+
+
+def cache_object(report: CacheReport) -> dict[str, Any]:
+    """Return from which index and how strongly the embedding was refined, and the neighbours it was pulled to."""
+    return {
+        "index": report.index,
+        "k": report.settings.top_k,
+        "inverse_temperature": report.settings.inverse_temperature,
+        "blend": report.settings.weight,
+        "neighbours": [neighbour_object(neighbour) for neighbour in report.neighbours],
+    }
+
+
+def neighbour_object(neighbour: Neighbour) -> dict[str, Any]:
+    """Return an item of an index with its similarity."""
+    return {"id": neighbour.id, "score": neighbour.score, **item_fields(neighbour.metadata)}
+
+
+def item_fields(item: ItemMetadata) -> dict[str, Any]:
+    """Return what is known of an item of an index."""
+    return {"file": item.file, "caption": item.caption, "label": item.label, "metadata": dict(item.extra)}
 
 
 def _sampled(report: MediumReport) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from engine.pipeline import PipelineHealth
+    from engine.pipeline import MemoStats, PipelineHealth
 
 STAGE_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -18,7 +18,11 @@ STAGE_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 class ServerMetrics:
     """Counters and histograms of requests, tokens and stages, and gauges read from the pipeline when scraped."""
 
-    def __init__(self, read_health: Callable[[], PipelineHealth | None]) -> None:
+    def __init__(
+        self,
+        read_health: Callable[[], PipelineHealth | None],
+        read_memo: Callable[[], MemoStats | None] = lambda: None,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "bindchat_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
@@ -32,6 +36,7 @@ class ServerMetrics:
         self.prompt_tokens = Counter("bindchat_prompt_tokens", "Tokens read.", registry=self.registry)
         self.completion_tokens = Counter("bindchat_completion_tokens", "Tokens written.", registry=self.registry)
         self.registry.register(_PipelineCollector(read_health))
+        self.registry.register(_MemoCollector(read_memo))
 
     def exposition(self) -> bytes:
         """Return the text that Prometheus scrapes."""
@@ -57,3 +62,21 @@ class _PipelineCollector(Collector):
         }
         for name, (documentation, value) in rows.items():
             yield GaugeMetricFamily(name, documentation, value=value)
+
+
+class _MemoCollector(Collector):
+    """Read the memo's counters when asked; the hit rate is hits over hits and misses."""
+
+    def __init__(self, read_memo: Callable[[], MemoStats | None]) -> None:
+        self._read_memo = read_memo
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        memo = self._read_memo()
+        if memo is None:
+            return
+        lookups = CounterMetricFamily("bindchat_memo_lookups", "Media looked up in the memo.", labels=["result"])
+        lookups.add_metric(["hit"], memo.hits)
+        lookups.add_metric(["miss"], memo.misses)
+        yield lookups
+        yield GaugeMetricFamily("bindchat_memo_entries", "Media remembered.", value=memo.entries)
+        yield GaugeMetricFamily("bindchat_memo_bytes", "Memory of the memo.", value=memo.size_bytes)

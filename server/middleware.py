@@ -16,6 +16,7 @@ from server.metrics import ServerMetrics
 from server.trace import RequestTrace
 
 REQUEST_ID_HEADER = "x-request-id"
+MEMO_HEADER = "x-bindchat-memo"
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -37,7 +38,7 @@ class TraceMiddleware:
         request_id = offered_id if offered_id and id_is_fine else f"req-{uuid.uuid4().hex}"
         trace = RequestTrace(request_id=request_id, log=self._log.bind(request_id=request_id))
         scope.setdefault("state", {})["trace"] = trace
-        answer = _AnswerWatch(send, request_id)
+        answer = _AnswerWatch(send, trace)
         self._metrics.in_flight.inc()
         try:
             if id_is_fine:
@@ -77,17 +78,20 @@ class TraceMiddleware:
 
 
 class _AnswerWatch:
-    """Add the request id to the answer and remember its status."""
+    """Add the request id, and the memo's part where it had one, to the answer and remember its status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, trace: RequestTrace) -> None:
         self._send = send
-        self._request_id = request_id
+        self._trace = trace
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)[REQUEST_ID_HEADER] = self._request_id
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID_HEADER] = self._trace.request_id
+            if self._trace.memo is not None:
+                headers[MEMO_HEADER] = self._trace.memo
         await self._send(message)
 
 

@@ -10,7 +10,7 @@ from core.types import ChatRequest
 from server.choice_stream import ChoiceStream
 from server.completions import Reply
 from server.context import AppContext, Service
-from server.media_reports import medium_object
+from server.media_reports import cache_object, medium_object
 from server.trace import RequestTrace
 from server.usage import media_usage
 
@@ -81,6 +81,8 @@ class RunningReply:
         media = [medium_object(report) for report in preparation.media]
         self.reply.media_usage = media_usage(preparation.media)
         self.reply.bind.update(media=media, stages_ms=stages_ms)  # later stages are still to come
+        self.reply.bind["cache"] = None if preparation.cache is None else cache_object(preparation.cache)
+        self.trace.memo = preparation.memo
 
     def _note_first_event(self) -> None:
         self._first_s = time.perf_counter()

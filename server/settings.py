@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "BINDCHAT_"
 MIB = 1024 * 1024
+INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def _split_commas(value: Any) -> Any:
@@ -21,6 +24,22 @@ def _split_commas(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+def _index_pairs(value: Any) -> Any:
+    """Return `NAME=FOLDER` texts, given as such or as a table. Raises `ValueError` for any other form."""
+    pairs = tuple(f"{name}={path}" for name, path in value.items()) if isinstance(value, Mapping) else value
+    pairs = _split_commas(pairs)
+    names = [str(pair).partition("=")[0] for pair in pairs]
+    whole = all(
+        INDEX_NAME.fullmatch(name) and str(pair).partition("=")[2] for name, pair in zip(names, pairs, strict=True)
+    )
+    if not whole or len({*names}) < len(names):
+        raise ValueError("write NAME=FOLDER,NAME=FOLDER, each name once, of letters, digits, dashes and underscores")
+    return pairs
+
+
+IndexPairs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_index_pairs)]
 
 
 class NetworkSettings(BaseModel):
@@ -114,6 +133,19 @@ class FileSettings(BaseModel):
     responses_keep_s: float = Field(default=30 * 24 * 3600, gt=0, description="how long a response or batch is kept")
 
 
+class CacheSettings(BaseModel):
+    """Visual cache and memo"""
+
+    cache_indexes: IndexPairs = Field(default=(), description="NAME=FOLDER of each further index; see visual_cache.md")
+    cache_dir: Path = Field(
+        default=Path("cache"), description="takes a copy of the model's own index when its items change"
+    )
+    cache_device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="cuda searches on the GPU (extra faiss-gpu)"
+    )
+    max_memo_bytes: int = Field(default=64 * MIB, ge=0, description="embeddings remembered by content; 0: none")
+
+
 class TimeSettings(BaseModel):
     """Times and life cycle"""
 
@@ -145,6 +177,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     RequestLimits,
     MediaSettings,
     FileSettings,
+    CacheSettings,
     TimeSettings,
     ReportSettings,
 )
@@ -158,6 +191,7 @@ class Settings(
     RequestLimits,
     MediaSettings,
     FileSettings,
+    CacheSettings,
     TimeSettings,
     ReportSettings,
     BaseSettings,

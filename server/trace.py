@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +23,18 @@ class RequestTrace:
     timer: StageTimer = field(default_factory=StageTimer)
     key: ApiKey = ANYONE
     error_code: str | None = None
+    memo: str | None = None  # whether the media were remembered: hit, miss or partial
     facts: dict[str, Any] = field(default_factory=dict)  # model, tokens, number of media and so on
 
     @property
     def owner(self) -> str:
         """Return whose files and cached results the request may use: the name of its API key, empty without keys."""
         return self.key.name
+
+    def note_memo(self, uses: Iterable[str | None]) -> None:
+        """Take in whether the media of several inputs were remembered."""
+        known = {use for use in uses if use is not None}
+        self.memo = None if not known else known.pop() if len(known) == 1 else "partial"
 
     def elapsed_s(self) -> float:
         """Return the seconds since the request's first byte."""

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import ConfigError, IndexMismatch
+from core.errors import ConfigError
 from server.context import ModelFacts, Service
 from server.settings import Settings
 
 if TYPE_CHECKING:
     from engine.document_store import DocumentStore
+    from engine.encoding.caches import VisualCaches
     from engine.encoding.files import FileEmbedder
-    from engine.encoding.service import Refine
     from engine.file_store import FileStore
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
@@ -44,6 +44,7 @@ def damaged_files(settings: Settings) -> list[str]:
 
 def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     """Connect everything that serves a loaded model."""
+    from cache_index.embedding_memo import EmbeddingMemo
     from engine.backends import BACKENDS, DecodingConfig
     from engine.batch_journal import BatchJournal
     from engine.encoding.fusion import fuse, only_medium
@@ -62,13 +63,15 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         max_context=max_context,
         num_threads=settings.num_threads,
     )
+    caches = _visual_caches(settings, bundle)
     pipeline = Pipeline(
         bundle,
         BACKENDS.load(settings.backend)(bundle, decoding),
         EncodingService(
             DecodeWorkers(limits),
             EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads)),
-            _refine(bundle),
+            caches=caches,
+            memo=EmbeddingMemo(settings.max_memo_bytes) if settings.max_memo_bytes else None,
             blend=only_medium if bundle.takes_image_tokens else fuse,
         ),
         PipelineConfig(
@@ -86,7 +89,7 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     intake = MediaIntake(limits, RemoteFetcher(_fetch_policy(settings)))
     files = settings.files_dir
     journal = None if files is None else BatchJournal(files / "batches.sqlite3")
-    return Service(pipeline, intake, facts, _file_store(settings), _document_store(settings), journal)
+    return Service(pipeline, intake, facts, _file_store(settings), _document_store(settings), journal, caches)
 
 
 def build_file_embedder(settings: Settings) -> FileEmbedder:
@@ -108,7 +111,7 @@ def build_file_embedder(settings: Settings) -> FileEmbedder:
     limits = _media_limits(settings)
     runner = EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads))
     service = EncodingService(DecodeWorkers(limits), runner)
-    return FileEmbedder(service, MediaIntake(limits), encoder_id=bundle.encoders[Modality.IMAGE].encoder_id)
+    return FileEmbedder(service, MediaIntake(limits), encoder_id=bundle.joint_space_id)
 
 
 def _file_store(settings: Settings) -> FileStore | None:
@@ -135,24 +138,20 @@ def _document_store(settings: Settings) -> DocumentStore:
     return DocumentStore(settings.files_dir and settings.files_dir / "documents.sqlite3", quota)
 
 
-def _refine(bundle: ModelBundle) -> Refine | None:
-    """Return the hook of the model's own visual cache, None without one. Raises `IndexMismatch`."""
-    from cache_index.index import read_index
-    from cache_index.visual_cache import RefineSettings, VisualCache
+def _visual_caches(settings: Settings, bundle: ModelBundle) -> VisualCaches | None:
+    """Open the model's own index and the operator's. Raises `ConfigError` and `IndexMismatch` naming the index."""
+    from engine.encoding.caches import VisualCaches, WhereIndexes
 
-    if bundle.cache_index is None:
+    if bundle.takes_image_tokens or not bundle.encoders:
+        if settings.cache_indexes:
+            raise ConfigError(
+                f"model {bundle.name} has no joint space to index; take cache_indexes out of its settings"
+            )
         return None
-    index, options = read_index(bundle.cache_index), bundle.cache_options
-    if index.dimension != bundle.embedding_width:
-        raise IndexMismatch(
-            f"{bundle.cache_index} holds vectors of width {index.dimension}; the model's joint embedding has width "
-            f"{bundle.embedding_width}: build the index with this model's encoder, or take it out of the folder"
-        )
-    settings = RefineSettings(
-        top_k=options.top_k, inverse_temperature=options.inverse_temperature, weight=options.blend
-    )
-    cache = VisualCache(index, settings)
-    return lambda vector: cache.refine(vector[None])[0]
+    pairs = (pair.partition("=") for pair in settings.cache_indexes)
+    named = {name: Path(path) for name, _, path in pairs}
+    where = WhereIndexes(named=named, copies=settings.cache_dir, on_gpu=settings.cache_device == "cuda")
+    return VisualCaches(bundle, where)
 
 
 def _media_limits(settings: Settings) -> MediaLimits:

@@ -61,7 +61,7 @@ class FileEmbedder:
 
     async def _embed(self, blob: MediaBlob) -> FloatArray:
         self._service.check([blob])
-        return await self._service.embed([blob])
+        return (await self._service.embed([blob])).vector
 
     def _read(self, path: Path) -> MediaBlob:
         try:

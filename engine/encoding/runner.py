@@ -52,6 +52,10 @@ class EncoderRunner:
     def modalities(self) -> tuple[Modality, ...]:
         return tuple(self._encoders)
 
+    def encoder_id(self, modality: Modality) -> str:
+        """Return whose embeddings a modality gets."""
+        return self._encoders[modality].encoder_id
+
     async def start(self) -> None:
         with self._wake:
             self._accepting = True

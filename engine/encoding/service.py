@@ -1,27 +1,38 @@
-"""Media of one request to its joint embedding: decode, encode, blend by weights, refine."""
+"""Media of one request to its joint embedding: decode, encode, blend by weights, refine.
+
+A medium seen before is remembered, and twins that come at the same time share one decoding and encoding.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from cache_index.embedding_memo import EmbeddingMemo, EncodedMedium, MemoKey, MemoStats
+from core.errors import InvalidRequest
 from core.telemetry import StageTimer
-from core.types import DecodedMedia, Embedding, FloatArray, MediaBlob, Modality, Scene
+from core.types import CacheChoice, DecodedMedia, Embedding, FloatArray, MediaBlob, Modality, Scene
+from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
 from engine.encoding.runner import EncoderRunner
+from engine.encoding.sharing import SharedWork
 
 T = TypeVar("T")
-Refine = Callable[[FloatArray], FloatArray]
+MemoUse = Literal["hit", "miss", "partial"]
 Blend = Callable[[Sequence[FloatArray], Sequence[float]], FloatArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediumReport:
-    """What became of one medium: the decoded array's shape and times, what its encoder told, milliseconds."""
+    """What became of one medium: the decoded array's shape and times, what its encoder told, milliseconds.
+
+    `from_memo` says that nothing was decoded or encoded for it; None when nothing is remembered.
+    """
 
     modality: Modality
     container: str
@@ -33,6 +44,24 @@ class MediumReport:
     confidence: float | None
     scenes: tuple[Scene, ...]
     stages_ms: Mapping[str, float]
+    from_memo: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointEmbedding:
+    """The blend `(E,)` of some media, what became of each, and what the visual cache did, None when it did nothing."""
+
+    vector: FloatArray
+    media: tuple[MediumReport, ...]
+    cache: CacheReport | None = None
+
+    @property
+    def memo(self) -> MemoUse | None:
+        """Whether all, none or some of the media were remembered; None when nothing is."""
+        known = {medium.from_memo for medium in self.media} - {None}
+        if not known:
+            return None
+        return "partial" if len(known) > 1 else "hit" if known == {True} else "miss"
 
 
 class MediaDecoder(Protocol):
@@ -48,16 +77,24 @@ class MediaDecoder(Protocol):
 class EncodingService:
     """Own the way from `MediaBlob`s to one `(E,)` vector.
 
-    `refine` is the visual cache's hook, on a fused vector; `blend` is `only_medium` for adapters that take the tokens
-    of one image instead of a joint embedding.
+    `caches` refine a fused vector; `blend` is `only_medium` for adapters that take the tokens of one image instead of a
+    joint embedding.
     """
 
     def __init__(
-        self, decoder: MediaDecoder, runner: EncoderRunner, refine: Refine | None = None, *, blend: Blend = fuse
+        self,
+        decoder: MediaDecoder,
+        runner: EncoderRunner,
+        *,
+        caches: VisualCaches | None = None,
+        memo: EmbeddingMemo | None = None,
+        blend: Blend = fuse,
     ) -> None:
         self._decoder = decoder
         self._runner = runner
-        self._refine = refine
+        self._caches = caches
+        self._memo = memo
+        self._shared: SharedWork[EncodedMedium] = SharedWork()
         self._blend = blend
 
     async def start(self) -> None:
@@ -73,38 +110,78 @@ class EncodingService:
         for blob in media:
             self._runner.check(blob.modality)
 
-    async def embed(self, media: Sequence[MediaBlob]) -> FloatArray:
-        """Return the blend `(E,)` of at least one medium. Cancelling the call abandons every row of it."""
-        return (await self.embed_with_report(media))[0]
+    def memo_stats(self) -> MemoStats | None:
+        """Return the counters of the memo, None without one."""
+        return None if self._memo is None else self._memo.stats()
 
-    async def embed_with_report(self, media: Sequence[MediaBlob]) -> tuple[FloatArray, tuple[MediumReport, ...]]:
-        """Return what `embed` returns, and what became of each medium."""
-        rows = await gather_or_cancel([self._embed_one(blob) for blob in media])
-        reports = tuple(report for _, report in rows)
+    async def embed(self, media: Sequence[MediaBlob], *, tenant: str = "") -> JointEmbedding:
+        """Return the blend of at least one medium, before any cache. Cancelling the call abandons every row of it."""
+        rows = await gather_or_cancel([self._embed_one(blob, tenant) for blob in media])
         vector = self._blend([embedding.vector for embedding, _ in rows], [blob.weight for blob in media])
-        if self._refine is None:
-            return vector, reports
-        return await asyncio.to_thread(self._refine, vector), reports
+        return JointEmbedding(vector=vector, media=tuple(report for _, report in rows))
 
-    async def _embed_one(self, blob: MediaBlob) -> tuple[Embedding, MediumReport]:
+    async def refine(self, joint: JointEmbedding, choice: CacheChoice | None) -> JointEmbedding:
+        """Return the embedding as the visual cache leaves it; without a choice, as the model's own defaults say.
+
+        Raises `InvalidRequest` for a choice that cannot be, and `UnknownName` for an index that is not there.
+        """
+        if self._caches is None or not self._caches.names:
+            if choice is not None and choice.enabled:
+                raise InvalidRequest("this model has no visual cache; leave bind.cache out", param="bind.cache")
+            return joint
+        chosen = self._caches.choose(choice, {medium.modality for medium in joint.media})
+        if chosen is None:
+            return joint
+        vector, report = await asyncio.to_thread(self._caches.refine, joint.vector, *chosen)
+        return replace(joint, vector=vector, cache=report)
+
+    async def _embed_one(self, blob: MediaBlob, tenant: str) -> tuple[Embedding, MediumReport]:
         timer = StageTimer()
-        with timer.stage("decode"):
-            media = await self._decoded(blob)
-        with timer.stage("encode"):
-            embedding = await self._runner.encode(blob.modality, media)
+        medium, from_memo = await self._remembered(blob, tenant, timer)
         report = MediumReport(
             modality=blob.modality,
             container=blob.container,
             weight=blob.weight,
+            shape=medium.shape,
+            sample_rate_hz=medium.sample_rate_hz,
+            frames_per_s=medium.frames_per_s,
+            frame_times_s=medium.frame_times_s,
+            confidence=medium.embedding.confidence,
+            scenes=medium.embedding.scenes,
+            stages_ms=timer.milliseconds,
+            from_memo=from_memo,
+        )
+        return medium.embedding, report
+
+    async def _remembered(self, blob: MediaBlob, tenant: str, timer: StageTimer) -> tuple[EncodedMedium, bool | None]:
+        if self._memo is None:
+            return await self._encode(blob, timer), None
+        key = MemoKey(
+            encoder_id=self._runner.encoder_id(blob.modality),
+            content_sha256=blob.sha256,
+            decode_options=f"{blob.modality} {blob.container} {blob.sampling}",
+            tenant=tenant,
+        )
+        if (known := self._memo.get(key)) is not None:
+            return known, True
+        is_twin = self._shared.is_running(key)
+        with timer.stage("wait_for_twin") if is_twin else nullcontext():
+            medium = await self._shared.run(key, lambda: self._encode(blob, timer))
+        self._memo.put(key, medium)
+        return medium, is_twin
+
+    async def _encode(self, blob: MediaBlob, timer: StageTimer) -> EncodedMedium:
+        with timer.stage("decode"):
+            media = await self._decoded(blob)
+        with timer.stage("encode"):
+            embedding = await self._runner.encode(blob.modality, media)
+        return EncodedMedium(
+            embedding=embedding,
             shape=media.array.shape,
             sample_rate_hz=media.sample_rate_hz,
             frames_per_s=media.frames_per_s,
             frame_times_s=media.frame_times_s,
-            confidence=embedding.confidence,
-            scenes=embedding.scenes,
-            stages_ms=timer.milliseconds,
         )
-        return embedding, report
 
     async def _decoded(self, blob: MediaBlob) -> DecodedMedia:
         if blob.modality is Modality.TEXT:  # its encoder takes UTF-8

@@ -30,6 +30,7 @@ from models.mini.video import MiniVideoEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."
+SPACE_ID = "minilm-l6-v2"  # all encoders of mini mix MiniLM's embeddings of names, so new weights keep old indexes
 
 
 def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto") -> ModelBundle:
@@ -60,6 +61,8 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
             Modality.AUDIO: load_audio_encoder(audio_encoder),
             Modality.TEXT: text_encoder,
         },
+        embedding_width=BRIDGE.embedding_width,
+        space_id=SPACE_ID,
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
         sources=sources,
     )

@@ -46,7 +46,7 @@ async def _read_body(request: Request, limits: BodyLimits) -> tuple[EmbeddingBod
 async def _answer(
     context: AppContext, trace: RequestTrace, body: EmbeddingBody, files: list[UploadedFile]
 ) -> dict[str, Any]:
-    inputs = JointInputs(context, trace, body.model)
+    inputs = JointInputs(context, trace, body.model, body.cache_choice)
     named = [(f"input[{index}]", item) for index, item in enumerate(body.input)]
     vectors = await inputs.vectors(named, files, blend=bool(body.blend))
     rows = [

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from core.errors import InvalidRequest
+from core.types import CacheChoice
 from server.error_handlers import invalid_request_from
 from server.schemas.output import NonEmptyText, ResponseFormat
 from server.schemas.parts import PART_TYPES, ContentPart, EdgeModel, MediaPart
@@ -50,11 +51,38 @@ class StreamOptions(EdgeModel):
     include_obfuscation: Literal[False] = False
 
 
+class CacheOptions(EdgeModel):
+    """How the visual cache refines this request; given at all, it is on unless `enabled` is false."""
+
+    enabled: bool = True
+    index: str | None = Field(None, min_length=1)
+    k: int | None = Field(None, ge=1, le=1000)
+    inverse_temperature: float | None = Field(None, ge=0, le=1000)
+    blend: float | None = Field(None, ge=0, le=1)
+
+    @property
+    def choice(self) -> CacheChoice:
+        """Return the same for the engine."""
+        return CacheChoice(
+            enabled=self.enabled,
+            index=self.index,
+            top_k=self.k,
+            inverse_temperature=self.inverse_temperature,
+            blend=self.blend,
+        )
+
+
 class BindOptions(EdgeModel):
     """How media become the condition of the reply."""
 
     scope: Literal["latest", "all"] = "latest"
     trace: bool = False  # the answer says what was sampled and how long each stage took
+    cache: CacheOptions | None = None  # none: as the model does by itself
+
+    @property
+    def cache_choice(self) -> CacheChoice | None:
+        """Return what was asked of the visual cache, None when nothing was."""
+        return None if self.cache is None else self.cache.choice
 
 
 class Message(EdgeModel):

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from core.types import CacheChoice
 from server.schemas.bodies import parse_body
+from server.schemas.chat import CacheOptions
 from server.schemas.parts import ContentPart, EdgeModel
 
 INPUT_KINDS = frozenset({"text", "tokens", "parts"})
@@ -34,6 +36,12 @@ EmbeddingInput = Annotated[
 ]
 
 
+class EmbeddingBindOptions(EdgeModel):
+    """What may be done to an embedding besides blending."""
+
+    cache: CacheOptions | None = None
+
+
 class EmbeddingBody(EdgeModel):
     """`input` is one input or a list of them; a list of parts inside it is blended to one embedding.
 
@@ -45,7 +53,13 @@ class EmbeddingBody(EdgeModel):
     encoding_format: Literal["float", "base64"] = "float"
     blend: bool = False
     dimensions: int | None = Field(None, ge=1)
+    bind: EmbeddingBindOptions | None = None
     user: str | None = None
+
+    @property
+    def cache_choice(self) -> CacheChoice | None:
+        """Return what was asked of the visual cache, None when nothing was: embeddings are not refined unasked."""
+        return None if self.bind is None or self.bind.cache is None else self.bind.cache.choice
 
 
 def parse_embedding_body(body: dict[str, Any]) -> EmbeddingBody:

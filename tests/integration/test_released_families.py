@@ -257,5 +257,5 @@ def test_an_index_of_another_width_stops_the_start(bound: Served, tmp_path: Path
         (folder / path.name).symlink_to(path)
     (folder / "knn.index").unlink()
     faiss.write_index(faiss.IndexFlatIP(41), str(folder / "knn.index"))
-    with pytest.raises(IndexMismatch, match=r"knn\.index holds vectors of width 41.*width 40"):
+    with pytest.raises(IndexMismatch, match=r"knn\.index: the index holds embeddings of width 41.*width 40"):
         build_service(Settings(model=str(folder), dtype="float32"))

@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cache_index.embedding_memo import EmbeddingMemo, MemoKey
+from cache_index.embedding_memo import EmbeddingMemo, EncodedMedium, MemoKey
 from core.types import Embedding
 
 KEY = MemoKey(encoder_id="encoder", content_sha256="a" * 64, decode_options="", tenant="alice")
 ENTRY_BYTES = 1024 + 4 * 8
 
 
-def embedding(value: float = 1.0) -> Embedding:
-    return Embedding(vector=np.full(8, value, np.float32), encoder_id="encoder", confidence=0.5)
+def embedding(value: float = 1.0) -> EncodedMedium:
+    row = Embedding(vector=np.full(8, value, np.float32), encoder_id="encoder", confidence=0.5)
+    return EncodedMedium(embedding=row, shape=(2, 2, 3))
 
 
 def key(number: int) -> MemoKey:
@@ -29,8 +30,8 @@ def test_a_hit_returns_the_very_same_numbers_and_counts() -> None:
     memo.put(KEY, embedding(0.1))
     found = memo.get(KEY)
     assert found is not None
-    assert (found.encoder_id, found.confidence) == ("encoder", 0.5)
-    np.testing.assert_array_equal(found.vector, embedding(0.1).vector)
+    assert (found.embedding.encoder_id, found.embedding.confidence, found.shape) == ("encoder", 0.5, (2, 2, 3))
+    np.testing.assert_array_equal(found.embedding.vector, embedding(0.1).embedding.vector)
     assert (memo.stats().hits, memo.stats().misses, memo.stats().entries) == (1, 1, 1)
 
 
@@ -61,7 +62,8 @@ def test_putting_a_key_twice_counts_its_bytes_once() -> None:
 def test_an_entry_larger_than_the_memo_is_not_kept_and_drops_nothing() -> None:
     memo = EmbeddingMemo(2 * ENTRY_BYTES)
     memo.put(KEY, embedding())
-    memo.put(key(1), Embedding(vector=np.zeros(10_000, np.float32), encoder_id="encoder"))
+    large = Embedding(vector=np.zeros(10_000, np.float32), encoder_id="encoder")
+    memo.put(key(1), EncodedMedium(embedding=large))
     assert memo.get(KEY) is not None
     assert memo.get(key(1)) is None
 
@@ -69,14 +71,14 @@ def test_an_entry_larger_than_the_memo_is_not_kept_and_drops_nothing() -> None:
 def test_a_kept_vector_is_a_copy_that_cannot_be_written() -> None:
     memo = EmbeddingMemo(2 * ENTRY_BYTES)
     batch = np.ones((64, 8), np.float32)
-    memo.put(KEY, Embedding(vector=batch[0], encoder_id="encoder"))
+    memo.put(KEY, EncodedMedium(embedding=Embedding(vector=batch[0], encoder_id="encoder")))
     batch[0] = 5
     found = memo.get(KEY)
     assert found is not None
-    assert found.vector.base is None
-    assert found.vector.tolist() == [1] * 8
+    assert found.embedding.vector.base is None
+    assert found.embedding.vector.tolist() == [1] * 8
     with pytest.raises(ValueError, match="read-only"):
-        found.vector[0] = 2
+        found.embedding.vector[0] = 2
 
 
 def test_many_threads_keep_the_bound_and_the_counts() -> None:

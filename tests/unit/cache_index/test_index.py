@@ -10,7 +10,7 @@ import pytest
 
 from cache_index.index import KINDS, FaissIndex, IndexKind, choose_kind, num_lists, read_index, train_index
 from cache_index.visual_cache import normalize
-from core.errors import ConfigError, InvalidRequest
+from core.errors import ConfigError, IndexMismatch, InvalidRequest
 from core.types import FloatArray
 
 E = 16
@@ -80,6 +80,19 @@ def test_every_kind_we_build_agrees_with_exact_search(kind: IndexKind, tmp_path:
     _, ids = read_index(tmp_path / "knn.index").search(queries, 10)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ids.tolist(), exact.tolist(), strict=True)])
     assert recall > (0.6 if kind == "ivf_pq" else 0.9)  # vectors without structure are the worst case of PQ
+
+
+def test_codes_that_make_faiss_crash_are_refused_before_they_can(tmp_path: Path) -> None:
+    with pytest.raises(IndexMismatch, match="fast scan"):
+        read_index(written(tmp_path, "IVF4,PQ4x4fs", rows(400)))
+    refined = read_index(written(tmp_path, "IVF4,PQ4x4fs,RFlat", rows(400)))
+    np.testing.assert_allclose(refined.vectors(np.arange(3)), rows(400)[:3], atol=1e-5)
+
+
+def test_the_cpu_build_of_faiss_refuses_the_gpu_in_one_sentence() -> None:
+    assert not hasattr(faiss, "StandardGpuResources"), "this test is for the CPU build; tests/gpu has the others"
+    with pytest.raises(ConfigError, match="this FAISS is the CPU build; install the extra faiss-gpu"):
+        FaissIndex(faiss.IndexFlatIP(E)).move_to_gpu()
 
 
 def test_the_rule_goes_from_exact_to_graph_to_lists_to_codes() -> None:
