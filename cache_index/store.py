@@ -22,7 +22,7 @@ from cache_index.index import FLAT_ROWS, FaissIndex, IndexKind, train_index
 from cache_index.manifest import MANIFEST_NAME, FileRecord, Manifest, Segment, read_manifest
 from cache_index.reader import IndexReader, ItemMetadata, open_segments
 from cache_index.visual_cache import normalize
-from core.errors import InvalidRequest, StorageFull
+from core.errors import ConfigError, InvalidRequest, StorageFull
 from core.types import FloatArray
 
 _NEW_MANIFEST = MANIFEST_NAME + ".new"
@@ -44,11 +44,12 @@ class IndexStore:
     def replace(
         self, encoder_id: str, kind: IndexKind, index: FaissIndex, metadata: Iterable[ItemMetadata]
     ) -> Manifest:
-        """Make an index and the metadata of its rows the whole content, in a new generation."""
-        with self._writing() as old:
+        """Make an index and its metadata the whole content, in a new generation; it may replace a damaged one."""
+        with self._writing(even_damaged=True) as old:
             first_id = old.next_id if old else 0
             manifest = Manifest(encoder_id=encoder_id, dimension=index.dimension, next_id=first_id + len(index))
-            generation = old.generation if old else 0
+            numbers = [int(path.stem[-6:]) for path in self.folder.glob("segment-*.index")]
+            generation = old.generation if old else max(numbers, default=0)
             segment = self._write_segment(generation + 1, kind, first_id, index, metadata)
             return self._commit(replace(manifest, generation=generation, segments=(segment,)))
 
@@ -126,17 +127,17 @@ class IndexStore:
         return manifest
 
     @contextmanager
-    def _writing(self) -> Iterator[Manifest | None]:
+    def _writing(self, *, even_damaged: bool = False) -> Iterator[Manifest | None]:
         """Hold the folder's lock, clear away what a killed writer left, and yield the current generation."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / ".lock").open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                self._delete_strangers(self._existing())
+                self._clear_away(even_damaged)
                 try:
-                    yield self._existing()
+                    yield None if even_damaged and self._is_damaged() else self._existing()
                 finally:
-                    self._delete_strangers(self._existing())
+                    self._clear_away(even_damaged)
         except OSError as error:
             raise StorageFull(
                 f"the index could not be written: {error.strerror}; it is as it was; free space on its disk or check "
@@ -145,6 +146,17 @@ class IndexStore:
 
     def _existing(self) -> Manifest | None:
         return read_manifest(self.folder) if (self.folder / MANIFEST_NAME).exists() else None
+
+    def _is_damaged(self) -> bool:
+        try:
+            self._existing()
+        except ConfigError:
+            return True
+        return False
+
+    def _clear_away(self, even_damaged: bool) -> None:
+        if not (even_damaged and self._is_damaged()):  # until a new generation is whole, the old one may be mended
+            self._delete_strangers(self._existing())
 
     def _delete_strangers(self, manifest: Manifest | None) -> None:
         known = {record.name for record in manifest.files} if manifest else set()

@@ -14,7 +14,20 @@ from server.error_handlers import invalid_request_from
 from server.schemas.parts import SamplingFields
 from server.uploads import FILE_FIELDS, FormPart, decode_json
 
-STRING_FIELDS = frozenset({"prompt", "input", "model", "user", "safety_identifier", "prompt_cache_key", "service_tier"})
+STRING_FIELDS = frozenset(
+    {
+        "prompt",
+        "input",
+        "model",
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "service_tier",
+        "index",
+        "label",
+        "caption",
+    }
+)
 """Fields taken as they are; every other field is read as JSON, so `true`, `0.5` and `{"a": 1}` keep their types."""
 
 BIND_TEXT, VIDEO_FRAME = "bind_text", "video_frame"
@@ -51,6 +64,7 @@ class UploadedFile:
     weight: float = 1.0
     frames: tuple[bytes, ...] = ()
     frames_per_s: float = 1.0
+    filename: str | None = None
 
 
 def split_form(parts: Sequence[FormPart]) -> tuple[dict[str, Any], list[UploadedFile]]:
@@ -96,7 +110,7 @@ def _uploaded_file(part: FormPart) -> UploadedFile:
             f"{part.name} must be a file; with curl write -F {part.name}=@PATH (mind the @)", param=part.name
         )
     declared = None if part.content_type in (None, "application/octet-stream") else part.content_type
-    return UploadedFile(part.name, bytes(part.content), declared, FILE_FIELDS[part.name])
+    return UploadedFile(part.name, bytes(part.content), declared, FILE_FIELDS[part.name], filename=part.filename)
 
 
 def _with_joined_frames(files: Sequence[UploadedFile], frames_per_s: Any) -> list[UploadedFile]:

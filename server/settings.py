@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "BINDCHAT_"
 MIB = 1024 * 1024
-INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+INDEX_PAIR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}=.+")
 
 
 def _split_commas(value: Any) -> Any:
@@ -31,10 +31,7 @@ def _index_pairs(value: Any) -> Any:
     pairs = tuple(f"{name}={path}" for name, path in value.items()) if isinstance(value, Mapping) else value
     pairs = _split_commas(pairs)
     names = [str(pair).partition("=")[0] for pair in pairs]
-    whole = all(
-        INDEX_NAME.fullmatch(name) and str(pair).partition("=")[2] for name, pair in zip(names, pairs, strict=True)
-    )
-    if not whole or len({*names}) < len(names):
+    if not all(INDEX_PAIR.fullmatch(str(pair)) for pair in pairs) or len({*names}) < len(names):
         raise ValueError("write NAME=FOLDER,NAME=FOLDER, each name once, of letters, digits, dashes and underscores")
     return pairs
 
@@ -140,9 +137,7 @@ class CacheSettings(BaseModel):
     cache_dir: Path = Field(
         default=Path("cache"), description="takes a copy of the model's own index when its items change"
     )
-    cache_device: Literal["cpu", "cuda"] = Field(
-        default="cpu", description="cuda searches on the GPU (extra faiss-gpu)"
-    )
+    cache_device: Literal["cpu", "cuda"] = Field(default="cpu", description="cuda needs the extra faiss-gpu")
     max_memo_bytes: int = Field(default=64 * MIB, ge=0, description="embeddings remembered by content; 0: none")
 
 

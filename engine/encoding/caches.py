@@ -9,13 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cache_index.manifest import MANIFEST_NAME
 from cache_index.reader import IndexReader, ItemMetadata, Neighbour
 from cache_index.shelf import IndexShelf, Reload, ShelfSpec
 from cache_index.store import IndexStore
-from cache_index.visual_cache import RefineSettings, VisualCache
+from cache_index.visual_cache import RefineSettings, VisualCache, normalize
 from core.errors import AppError, InvalidRequest, StorageFull
 from core.telemetry import EventLog
 from core.types import CacheChoice, FloatArray, Modality
@@ -63,6 +61,21 @@ class VisualCaches:
     @property
     def names(self) -> tuple[str, ...]:
         return self._shelf.names()
+
+    @property
+    def own_name(self) -> str | None:
+        """The name of the model's own index, None without one or when the operator's has taken its name."""
+        return next(iter(self._own), None)
+
+    @property
+    def default_modalities(self) -> tuple[Modality, ...]:
+        """What the model's own index refines unasked."""
+        return tuple(Modality) if self._options.modalities is None else self._options.modalities
+
+    @property
+    def width(self) -> int:
+        """The width E of every index."""
+        return self.reader(None)[1].dimension
 
     @property
     def options(self) -> CacheOptions:
@@ -117,13 +130,7 @@ class VisualCaches:
     def search(self, index: str | None, vector: FloatArray, k: int) -> tuple[str, list[Neighbour]]:
         """Return the name of the index searched, and the k items nearest to `(E,)`, best first."""
         name, reader = self.reader(index)
-        norm = float(np.linalg.norm(vector))
-        if len(vector) != reader.dimension or not np.isfinite(norm) or norm == 0:
-            raise InvalidRequest(
-                f"the query has {len(vector)} numbers; index {name} takes {reader.dimension}, finite and not all 0",
-                param="embedding",
-            )
-        return name, reader.neighbours((vector / norm).astype(np.float32), k)
+        return name, reader.neighbours(normalize(vector), k)
 
     def add(self, index: str | None, rows: FloatArray, items: Sequence[ItemMetadata]) -> tuple[str, list[int]]:
         """Add rows `(n, E)` and return the index's name and their ids. Raises `StorageFull`, and nothing is added."""

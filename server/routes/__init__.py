@@ -10,6 +10,7 @@ ROUTERS: Registry[APIRouter] = Registry(
     "router",
     {
         "batches": "server.routes.batches:router",
+        "cache": "server.routes.cache:router",
         "chat": "server.routes.chat:router",
         "completions": "server.routes.completions:router",
         "embeddings": "server.routes.embeddings:router",

@@ -139,6 +139,21 @@ def test_a_manifest_that_cannot_be_believed_is_refused(change: dict[str, object]
         open_index(tmp_path)
 
 
+def test_a_damaged_manifest_can_be_built_over_and_is_kept_until_then(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    (tmp_path / MANIFEST_NAME).write_text("{")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError, match="is damaged"):
+        add_two(store)
+    with pytest.raises(StorageFull):
+        replace_all(IndexStore(tmp_path, on_step=Interruption(2, fill_disk)))
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.items() <= kept.items()
+    replace_all(store)
+    assert len(open_index(tmp_path)) == 22
+    assert len(list(tmp_path.glob("segment-*"))) == 2
+
+
 def test_a_missing_index_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="bindchat cache build --out"):
         open_index(tmp_path / "nothing")
