@@ -114,7 +114,7 @@ class FaissIndex:
             raise IndexMismatch("the index ranks by distance; the cache needs one built for inner product")
         if (inverted_file := faiss.try_extract_index_ivf(index)) is not None:
             is_refined = isinstance(index, faiss.IndexRefine)  # gives vectors back from its own copy
-            if isinstance(inverted_file, faiss.IndexIVFFastScan) and not is_refined:
+            if isinstance(faiss.downcast_index(inverted_file), faiss.IndexIVFFastScan) and not is_refined:
                 raise IndexMismatch(
                     "the index packs its codes for fast scan (PQ...fs), and FAISS crashes when asked for its vectors; "
                     "build it without fs, or with a refinement such as IVF1024,PQ64x4fs,RFlat"

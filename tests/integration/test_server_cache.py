@@ -196,7 +196,7 @@ def test_adding_to_a_full_disk_says_so_and_loses_nothing(folder: Path) -> None:
     [
         ({}, 400, ["either input or embedding"]),
         ({"input": "words", "embedding": [1.0] * 16}, 400, ["either input or embedding"]),
-        ({"input": "words"}, 415, ["does not read text"]),
+        ({"input": "words"}, 415, ["no encoder of text"]),
         ({"embedding": [1.0] * 15}, 400, ["15 numbers", "takes 16"]),
         ({"embedding": [0.0] * 16}, 400, ["not all 0"]),
         ({"embedding": "?!"}, 400, ["base64"]),

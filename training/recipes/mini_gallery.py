@@ -72,7 +72,7 @@ def embed_pictures(encoder: ModalityEncoder, pictures: Iterable[Picture]) -> tup
     """Return the embeddings `(N, E)` of pictures, and what is known of each."""
     rows: list[FloatArray] = []
     items: list[ItemMetadata] = []
-    waiting = tqdm(pictures, unit=" pictures")
+    waiting = iter(tqdm(pictures, unit=" pictures"))
     while batch := list(islice(waiting, BATCH)):
         rows += [found.vector for found in encoder.encode([encoder.preprocess(media) for media, _ in batch])]
         items += [item for _, item in batch]
