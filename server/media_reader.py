@@ -11,7 +11,6 @@ from core.types import MediaBlob, Modality
 from server.forms import SAMPLING_FIELDS, UploadedFile
 from server.schemas.parts import (
     BindTextPart,
-    ContentPart,
     ImageSource,
     ImageUrlPart,
     InlineSource,
@@ -19,7 +18,6 @@ from server.schemas.parts import (
     RemoteSource,
     SamplingFields,
     SourcedPart,
-    TextPart,
     VideoFramesPart,
 )
 
@@ -59,23 +57,6 @@ class MediaReader:
         self.check(blob.modality, param=param)
         sampling = part.sampling if isinstance(part, SamplingFields) else None
         return blob if sampling is None else self._intake.with_sampling(blob, sampling, param=param)
-
-    async def input(self, value: str | Sequence[ContentPart], *, param: str) -> list[MediaBlob]:
-        """Return the blobs of a text or of content parts. Raises what `part` raises."""
-        if isinstance(value, str):
-            return [self._text(value, param=param)]
-        blobs = []
-        for place, part in enumerate(value):
-            where = f"{param}[{place}]"
-            if isinstance(part, TextPart):
-                blobs.append(self._text(part.text, param=where))
-            else:
-                blobs.append(await self.part(part, param=where))
-        return blobs
-
-    def _text(self, text: str, *, param: str) -> MediaBlob:
-        self.check(Modality.TEXT, param=param)
-        return self._intake.from_text(text, param=param)
 
     async def uploads(self, files: Sequence[UploadedFile]) -> list[MediaBlob]:
         """Return the blobs of a form's files; its one audio or video file is cut and sampled as the form asks."""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Query, Request
 
-from core.errors import DeadlineExceeded, InvalidRequest, MediaTooLarge, UnknownName
-from core.types import FloatArray, MediaBlob
+from core.errors import InvalidRequest, UnknownName
+from core.types import FloatArray
 from server.choice_stream import unless_disconnected
 from server.context import AppContext, Service, context_of
 from server.forms import UploadedFile, split_fields
 from server.guards import require_admin
-from server.media_reader import MediaReader
+from server.joint_inputs import JointInputs
 from server.media_reports import item_fields, neighbour_object
 from server.schemas.bodies import described_body
 from server.schemas.cache import (
@@ -144,19 +144,24 @@ class _CacheRequest:
         self._caches = _caches(self._service)
 
     async def search(self, body: CacheSearchBody, files: Sequence[UploadedFile]) -> dict[str, Any]:
-        (vector,) = await self._vectors([body], body.model, [files])
+        if body.embedding is None:
+            named = [] if body.input is None else [("input", body.input)]
+            inputs = JointInputs(self._context, self._trace, body.model)
+            (vector,) = await inputs.vectors(named, files, blend=True)
+        else:
+            (vector,) = await self._vectors([body], body.model)
         with self._trace.timer.stage("search"):
             name, found = await asyncio.to_thread(self._caches.search, body.index, vector, body.k)
         return {"object": "list", "index": name, "data": [neighbour_object(neighbour) for neighbour in found]}
 
     async def add(self, body: CacheItemsBody) -> dict[str, Any]:
-        vectors = await self._vectors(body.items, body.model, [()] * len(body.items))
+        vectors = await self._vectors(body.items, body.model)
         return await self._add(body.index, vectors, [_metadata(item) for item in body.items])
 
     async def add_files(
         self, index: str | None, fields: ItemFields, files: Sequence[UploadedFile], model: str | None
     ) -> dict[str, Any]:
-        vectors = await self._vectors([Embeddable()] * len(files), model, [[file] for file in files])
+        vectors = await self._vectors([], model, files)
         return await self._add(index, vectors, [_metadata(fields, file.filename) for file in files])
 
     async def _add(
@@ -168,47 +173,19 @@ class _CacheRequest:
         return {"object": "list", "index": name, "data": rows}
 
     async def _vectors(
-        self, sources: Sequence[Embeddable], model_name: str | None, files: Sequence[Sequence[UploadedFile]]
+        self, sources: Sequence[Embeddable], model_name: str | None, files: Sequence[UploadedFile] = ()
     ) -> list[FloatArray]:
-        """Return the embedding `(E,)` of each source, or that of the files that take its place."""
-        settings = self._context.settings
-        if len(sources) > settings.max_inputs:
-            raise InvalidRequest(
-                f"{len(sources)} items; at most {settings.max_inputs} are embedded in one request", param="items"
-            )
-        model = self._context.request_builder(self._service).model_named(model_name)
-        reader = MediaReader(
-            self._service.intake,
-            model=model.name,
-            modalities=model.embedded_modalities,
-            read_file=self._service.file_reader(self._trace.owner),
-        )
-        width = self._caches.width
+        """Return the embedding `(E,)` of each source, given or made, then of each file."""
+        most = self._context.settings.max_inputs
+        if len(sources) > most:
+            raise InvalidRequest(f"{len(sources)} items; at most {most} are added in one request", param="items")
+        inputs, width = JointInputs(self._context, self._trace, model_name), self._caches.width
         given = [None if s.embedding is None else _given_vector(s.embedding, width) for s in sources]
-        try:
-            async with asyncio.timeout(settings.request_timeout_s):
-                with self._trace.timer.stage("take_media"):
-                    inputs = [await self._media(s, own, reader) for s, own in zip(sources, files, strict=True)]
-                self._check_count(inputs)
-                with self._trace.timer.stage("embed"):
-                    wanted = [media for media in inputs if media]
-                    joined = await self._service.pipeline.embed(wanted, tenant=self._trace.owner)
-        except TimeoutError:
-            raise DeadlineExceeded(f"embedding took longer than {settings.request_timeout_s:g} s") from None
-        self._trace.note_memo(joint.memo for joint in joined)
-        made = iter(joined)
-        return [next(made).vector if vector is None else vector for vector in given]
-
-    async def _media(self, source: Embeddable, files: Sequence[UploadedFile], reader: MediaReader) -> list[MediaBlob]:
-        taken = [] if source.input is None else await reader.input(source.input, param="input")
-        return [*taken, *await reader.uploads(files)]
-
-    def _check_count(self, inputs: Sequence[Sequence[MediaBlob]]) -> None:
-        num_media, most = sum(map(len, inputs)), self._service.intake.limits.max_parts
-        if num_media > max(most, self._context.settings.max_inputs):
-            raise MediaTooLarge(
-                f"{num_media} media in one request; at most {most} are taken", param="input", code="too_many_media"
-            )
+        named = [(f"items[{place}].input", s.input) for place, s in enumerate(sources) if s.input is not None]
+        if not named and not files:
+            return [vector for vector in given if vector is not None]
+        made = iter(await inputs.vectors(named, files))
+        return [next(made) if vector is None else vector for vector in given] + list(made)
 
 
 async def _read(request: Request, context: AppContext) -> tuple[dict[str, Any], list[UploadedFile]]:
