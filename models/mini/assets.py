@@ -10,6 +10,7 @@ from core.errors import CheckpointError
 FOLDER = Path(__file__).parent
 WEIGHTS = FOLDER / "mini.safetensors"
 VOCABULARY = FOLDER / "vocabulary.json"
+GALLERY = FOLDER / "gallery"
 AUDIO_WEIGHTS = FOLDER / "audio.safetensors"
 CONDITIONED_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

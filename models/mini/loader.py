@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from core.errors import CheckpointError
 from core.types import Modality
 from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
-from models.bundle import ModelBundle
+from models.bundle import CacheOptions, ModelBundle
 from models.checkpoints import file_sha256, load_strictly
 from models.llama.gguf import load_gguf_llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import (
     CONDITIONED_TEMPLATE,
+    GALLERY,
     WEIGHTS,
     decoder_file,
     picture_network_file,
@@ -30,6 +31,7 @@ from models.mini.video import MiniVideoEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."
+CACHE_OPTIONS = CacheOptions(top_k=10, inverse_temperature=20.0, blend=0.5, modalities=())  # chosen in RESULTS.md
 SPACE_ID = "minilm-l6-v2"  # all encoders of mini mix MiniLM's embeddings of names, so new weights keep old indexes
 
 
@@ -62,6 +64,8 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
             Modality.TEXT: text_encoder,
         },
         embedding_width=BRIDGE.embedding_width,
+        cache_index=GALLERY if GALLERY.is_dir() else None,  # its recipe begins without one
+        cache_options=CACHE_OPTIONS,
         space_id=SPACE_ID,
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
         sources=sources,

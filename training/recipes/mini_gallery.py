@@ -29,7 +29,7 @@ from cache_index.reader import ItemMetadata
 from cache_index.store import IndexStore, unit_rows
 from core.types import DecodedMedia, FloatArray, Modality, ModalityEncoder
 from models.bundle import ModelBundle
-from models.mini.assets import VOCABULARY
+from models.mini.assets import GALLERY, VOCABULARY
 from models.mini.loader import load_mini
 from training.recipes.mini_pictures import choose_unseen, read_vocabulary, split_of, spoken
 
@@ -125,7 +125,7 @@ def _characters(codepoint: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the gallery that mini ships.")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, default=VOCABULARY.parent / "gallery")
+    parser.add_argument("--out", type=Path, default=GALLERY)
     parser.add_argument("--photos-per-class", type=int, default=PHOTOS_PER_CLASS)
     arguments = parser.parse_args()
     counts = build_gallery(load_mini(torch.float32), arguments.data, arguments.out, arguments.photos_per_class)
