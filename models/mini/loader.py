@@ -31,7 +31,8 @@ from models.mini.video import MiniVideoEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."
-CACHE_OPTIONS = CacheOptions(top_k=10, inverse_temperature=20.0, blend=0.5, modalities=())  # chosen in RESULTS.md
+# The gallery refines nothing unasked: on validation media it costs sounds a name in eighty and gives pictures little.
+CACHE_OPTIONS = CacheOptions(top_k=10, inverse_temperature=20.0, blend=0.5, modalities=())
 SPACE_ID = "minilm-l6-v2"  # all encoders of mini mix MiniLM's embeddings of names, so new weights keep old indexes
 
 
