@@ -1,4 +1,4 @@
-"""The gallery that `mini` ships: in its space, searchable by words and pictures, attributed, and copied when changed."""
+"""The gallery that `mini` ships: in its space, searchable by words and pictures, attributed, copied when changed."""
 
 from __future__ import annotations
 
