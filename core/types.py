@@ -260,7 +260,7 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Counts of tokens for one sequence."""
+    """Counts of tokens for one sequence; `cached_tokens` of the prompt were already in the KV cache."""
 
     prompt_tokens: int
     completion_tokens: int
