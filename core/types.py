@@ -224,7 +224,7 @@ class ChatRequest:
     `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
     that has any, or all of the conversation. `raw_prompts`, when there are any, are decoded as they are, without
     template and media, `num_choices` replies each; the messages are empty then. `tools` are told to the model. `cache`
-    None is the model's own choice; embeddings are remembered for the `tenant` alone.
+    None is the model's own choice; embeddings, keys and values are remembered for the `tenant` alone.
     """
 
     request_id: str
@@ -248,7 +248,9 @@ class ChatRequest:
 class DecodeRequest:
     """One sequence for a decoder backend: prompt ids, how to draw, and the condition (None: text only).
 
-    `continues_text` says that the reply goes on in the prompt's own text, so that a first space belongs to it.
+    `continues_text` says that the reply goes on in the prompt's own text, so that a first space belongs to it. Keys and
+    values are reused between requests of one `tenant` only. A lower `priority` is served earlier. At `deadline_s`, on
+    the clock of `time.monotonic`, the request ends with `DeadlineExceeded`, running or waiting.
     """
 
     request_id: str
@@ -256,6 +258,9 @@ class DecodeRequest:
     sampling: SamplingParams
     condition: Condition = None
     continues_text: bool = False
+    tenant: str = ""
+    priority: int = 0
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -305,6 +305,7 @@ class Pipeline:
                 sampling=replace(request.sampling, seed=None if seed is None else seed + choice),
                 condition=condition,
                 continues_text=bool(request.raw_prompts),
+                tenant=request.tenant,
             )
             for place, token_ids in enumerate(prompts)
             for choice in range(request.num_choices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.types import ChatRequest
@@ -42,8 +43,9 @@ class RunningReply:
             num_media=sum(len(message.media) for message in request.messages),
         )
         self._opened_s = self._first_s = time.perf_counter()
+        owned = replace(request, tenant=trace.owner)
         self.stream: ChoiceStream = context.open_stream(
-            service.pipeline.stream(request, self._note_preparation), self._note_first_event
+            service.pipeline.stream(owned, self._note_preparation), self._note_first_event
         )
 
     async def wait_first(self) -> None:

@@ -79,6 +79,14 @@ class ModelSettings(BaseModel):
         default=None, ge=16, description="tokens per sequence; none: as long as the model allows"
     )
     num_threads: int | None = Field(default=None, ge=1, description="of the decoder; none: as torch decides")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="of the decoder; auto: a GPU if any")
+    weights_dtype: Literal["auto", "bfloat16", "int8", "int4"] = Field(
+        default="auto", description="of the decoder's matrices on a CPU; auto measures, and loses nothing but rounding"
+    )
+    kv_cache_mib: int | None = Field(
+        default=None, ge=1, description="keys and values of all sequences; none: max_slots of max_context tokens"
+    )
+    reuse_prefixes: bool = Field(default=True, description="keep keys and values for a conversation's next turn")
     hub_endpoint: str | None = Field(
         default=None, description="a mirror for `bindchat pull`; none: HF_ENDPOINT, else the Hugging Face hub"
     )

@@ -54,6 +54,7 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     from engine.pipeline import Pipeline, PipelineConfig
     from media.decode import DecodeWorkers
     from media.fetch import RemoteFetcher
+    from models.devices import decoder_device
 
     limits = _media_limits(settings)
     max_context = min(settings.max_context or bundle.decoder.config.max_context, bundle.decoder.config.max_context)
@@ -61,6 +62,10 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         max_slots=settings.max_slots,
         max_queue=settings.max_queue,
         max_context=max_context,
+        max_cache_tokens=_cache_tokens(settings, bundle),
+        reuse_prefixes=settings.reuse_prefixes,
+        weights_dtype=settings.weights_dtype,
+        device=decoder_device(settings.device),
         num_threads=settings.num_threads,
     )
     caches = _visual_caches(settings, bundle)
@@ -152,6 +157,14 @@ def _visual_caches(settings: Settings, bundle: ModelBundle) -> VisualCaches | No
     named = {name: Path(path) for name, _, path in pairs}
     where = WhereIndexes(named=named, copies=settings.cache_dir, on_gpu=settings.cache_device == "cuda")
     return VisualCaches(bundle, where)
+
+
+def _cache_tokens(settings: Settings, bundle: ModelBundle) -> int | None:
+    """Return how many tokens fit the KV cache's share of memory, None without a bound of its own."""
+    if settings.kv_cache_mib is None:
+        return None
+    bytes_per_value = bundle.decoder.tok_embeddings.weight.element_size()
+    return settings.kv_cache_mib * 1024 * 1024 // bundle.decoder.config.kv_cache_bytes(1, bytes_per_value)
 
 
 def _media_limits(settings: Settings) -> MediaLimits:

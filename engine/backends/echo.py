@@ -47,10 +47,10 @@ class EchoRunner:
     def admit(self, sequence: TokenSequence) -> None:
         """Nothing is kept per slot."""
 
-    def move(self, source: int, target: int, num_tokens: int) -> None:
+    def release(self, slot: int) -> None:
         """Nothing is kept per slot."""
 
-    def release(self, slot: int) -> None:
+    def discard(self, slot: int) -> None:
         """Nothing is kept per slot."""
 
     def run(self, plan: StepPlan) -> list[Sample]:

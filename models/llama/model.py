@@ -113,6 +113,10 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.width, eps=config.norm_eps)
         self.feed_forward = FeedForward(config)
 
+    def linears(self) -> tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear]:
+        """Return the four matrices in the order a token meets them."""
+        return self.attention.wqkv, self.attention.wo, self.feed_forward.w13, self.feed_forward.w2
+
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], context: AttentionContext, condition: ConditionView | None
     ) -> Tensor:

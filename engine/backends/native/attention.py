@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.backends.native.fused import FusedDecoder
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.scheduler import Row, StepPlan
 
 
 @dataclass(frozen=True, slots=True)
 class _DecodeGroup:
-    """Decode rows as one attention over the slots 0 to S-1; slots that do not decode are computed and dropped."""
+    """Decode rows as one attention over the slots 0 to S-1; slots that do not decode are computed and dropped.
+
+    Where the CPU's kernels run, they read each row's own slot instead.
+    """
 
     rows: Tensor | None
     num_rows: int
@@ -36,14 +41,16 @@ class _PrefillGroup:
 class BatchAttention:
     """The `AttentionContext` of one step over flat tokens `(N,)`: decode rows in slot order, then prompt chunks."""
 
-    def __init__(self, plan: StepPlan, cache: KVCache, places: Tensor, num_groups: int) -> None:
+    def __init__(self, plan: StepPlan, cache: KVCache, places: Tensor, *, fused: FusedDecoder | None) -> None:
         self._cache = cache
         self._places = places
+        self._fused = fused
+        self._decode_places = np.array([(row.sequence.slot, row.start) for row in plan.decode], dtype=np.int64)
         self._decode = self._group_decode(plan.decode) if plan.decode else None
         self._prefill: list[_PrefillGroup] = []
         start = len(plan.decode)
         for row in plan.prefill:
-            self._prefill.append(self._group_prefill(row, start, num_groups))
+            self._prefill.append(self._group_prefill(row, start))
             start += row.length
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -61,6 +68,8 @@ class BatchAttention:
         return out.flatten(1, 2)
 
     def _attend_decode(self, layer: int, q: Tensor, group: _DecodeGroup) -> Tensor:
+        if self._fused is not None:
+            return self._fused.attend(q.flatten(1, 2), layer, self._decode_places).view_as(q)
         keys, values = self._cache.read(layer, slice(0, group.num_slots), group.num_tokens)  # (S, Hkv, T, Dh)
         if group.rows is None:
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=group.mask)
@@ -91,9 +100,9 @@ class BatchAttention:
         places = None if is_dense else torch.tensor(slots, device=keys.device)
         return _DecodeGroup(places, len(rows), num_slots, num_tokens, mask)
 
-    def _group_prefill(self, row: Row, start: int, num_groups: int) -> _PrefillGroup:
+    def _group_prefill(self, row: Row, start: int) -> _PrefillGroup:
         keys = self._cache.keys
         num_tokens = row.start + row.length
         mask = torch.full((row.length, num_tokens), float("-inf"), dtype=keys.dtype, device=keys.device)
-        mask = mask.triu_(row.start + 1).repeat(num_groups, 1)  # (G * n, T)
+        mask = mask.triu_(row.start + 1).repeat(self._cache.num_groups, 1)  # (G * n, T)
         return _PrefillGroup(slice(start, start + row.length), row.sequence.slot, num_tokens, mask)

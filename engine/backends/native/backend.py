@@ -23,7 +23,7 @@ from models.bundle import ModelBundle
 def build_native(bundle: ModelBundle, config: DecodingConfig) -> BatchingBackend:
     """Build the native backend for one model."""
     config = config.within(bundle.decoder.config)
-    runner = NativeRunner(bundle.decoder, config)
+    runner = NativeRunner(bundle.decoder.to(config.device), config)
     return BatchingBackend(runner=runner, tokenizer=bundle.tokenizer, config=config, log=EventLog("engine"))
 
 
@@ -35,7 +35,7 @@ class BatchingBackend:
         self._tokenizer = tokenizer
         self._grammars = GrammarCompiler(tokenizer)
         self._config = config
-        scheduler = Scheduler(runner, max_slots=config.max_slots, max_prefill_tokens=config.max_prefill_tokens)
+        scheduler = Scheduler(runner, config)
         self._loop = StepLoop(scheduler, runner, log=log, num_threads=config.num_threads)
         self._thread = threading.Thread(target=self._loop.run, name="decoder", daemon=True)
 

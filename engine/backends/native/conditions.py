@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from core.errors import EngineFault
-from core.types import AdapterPrompt, Condition
+from core.types import AdapterPrompt, AnyArray, Condition
 from engine.backends.native.scheduler import StepPlan
 from models.llama.condition import ConditionTable, ConditionView
 from models.llama.model import Llama
@@ -43,11 +46,21 @@ class ConditionSlots:
             self._table.mask[:, slot] = mask[:, 0]
         self._conditioned[slot] = True
 
-    def move(self, source: int, target: int) -> None:
-        """Copy the row of one slot to another."""
-        self._conditioned[target] = self._conditioned[source]
-        for stored in self._stored():
-            stored[:, target] = stored[:, source]
+    def constants(self, layer: int) -> Tensor | None:
+        """Return what each slot adds at a decoder layer, `(slots, H, Dh)`; None where that is no constant (P > 1)."""
+        if self._table is None or self._table.keys is not None or (index := self._table.at(layer)) is None:
+            return None
+        return self._table.values[index]
+
+    def are_constants(self, slots: Iterable[int]) -> bool:
+        """Say whether constants are all that the conditions of these slots add."""
+        is_constant = self._table is None or self._table.keys is None
+        return is_constant or not any(self._conditioned[slot] for slot in slots)
+
+    def rows(self, slots: AnyArray) -> AnyArray | None:
+        """Return the row of `constants` for each slot `(N,)`, -1 for text only; None when all are text only."""
+        rows = np.array([slot if self._conditioned[slot] else -1 for slot in slots], dtype=np.int64)
+        return rows if (rows >= 0).any() else None
 
     def clear(self, slot: int) -> None:
         """Make a slot text only."""
@@ -55,6 +68,10 @@ class ConditionSlots:
             self._conditioned[slot] = False
             for stored in self._stored():
                 stored[:, slot] = 0
+
+    def first(self, num_slots: int) -> ConditionView | None:
+        """Return what slots 0 to `num_slots` add, one token each; zero for text only. Later fills show through it."""
+        return None if self._table is None else ConditionView(self._table, slice(0, num_slots))
 
     def view(self, plan: StepPlan) -> ConditionView | None:
         """Return what the tokens of a plan add to attention, or None when every row is text only."""

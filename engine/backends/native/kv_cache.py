@@ -21,10 +21,12 @@ class KVCache:
     """
 
     def __init__(self, config: LlamaConfig, *, num_slots: int, max_context: int, like: Tensor) -> None:
+        self._pages: list[mmap.mmap] = []
         shape = (config.num_layers, num_slots, max_context, config.num_kv_heads, config.head_width)
         self.max_context = max_context
-        self.keys = _lazy_zeros(shape, like)
-        self.values = _lazy_zeros(shape, like)
+        self.num_groups = config.num_heads // config.num_kv_heads  # queries that share keys and values
+        self.keys = _lazy_zeros(shape, like, self._pages)
+        self.values = _lazy_zeros(shape, like, self._pages)
         self._flat_keys = self.keys.flatten(1, 2)  # (layers, slots * max_context, Hkv, Dh)
         self._flat_values = self.values.flatten(1, 2)
 
@@ -38,18 +40,23 @@ class KVCache:
         keys, values = self.keys[layer, slots, :num_tokens], self.values[layer, slots, :num_tokens]
         return keys.transpose(1, 2), values.transpose(1, 2)
 
-    def move(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the tokens of one slot to another."""
-        for stored in (self.keys, self.values):
-            stored[:, target, :num_tokens] = stored[:, source, :num_tokens]
-
     def erase(self, slot: int, num_tokens: int) -> None:
         """Forget tokens that are not finite; ordinary leftovers need no erasing, the mask hides them."""
         self.keys[:, slot, :num_tokens] = 0
         self.values[:, slot, :num_tokens] = 0
 
+    def discard(self, slot: int) -> None:
+        """Give the memory of a slot back to the system where it consists of whole pages; it reads as zeros then."""
+        num_layers, num_slots = self.keys.shape[:2]
+        slot_bytes = self.keys[0, 0].numel() * self.keys.element_size()
+        if not hasattr(mmap, "MADV_DONTNEED") or slot_bytes % mmap.PAGESIZE:
+            return
+        for pages in self._pages:
+            for layer in range(num_layers):
+                pages.madvise(mmap.MADV_DONTNEED, (layer * num_slots + slot) * slot_bytes, slot_bytes)
 
-def _lazy_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+
+def _lazy_zeros(shape: tuple[int, ...], like: Tensor, allocated: list[mmap.mmap]) -> Tensor:
     """Return zeros with the dtype and device of `like`; on the CPU the system provides pages when first written.
 
     Huge pages are declined: they would fill, and zero, two megabytes for the first token of every slot and layer.
@@ -66,4 +73,5 @@ def _lazy_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without huge pages
             pages.madvise(mmap.MADV_NOHUGEPAGE)
+    allocated.append(pages)
     return torch.frombuffer(pages, dtype=like.dtype).view(shape)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import torch
 
-from core.errors import AppError, EngineFault, InvalidRequest, NotReady, Overloaded
+from core.errors import AppError, DeadlineExceeded, EngineFault, InvalidRequest, NotReady, Overloaded
 from core.telemetry import EventLog
 from core.types import BackendStats
 from engine.backends.native.channel import Item, Outbox
@@ -93,6 +94,8 @@ class StepLoop:
         """Apply what arrived, admit, and make one step. Returns False when the loop must end."""
         if not self._take_inbox():
             return False
+        for sequence in self._scheduler.overdue():
+            self._end(sequence, DeadlineExceeded("the reply was not over in time; ask for fewer tokens or try later"))
         self._admit()
         if self._scheduler.running:
             self._step()
@@ -105,11 +108,11 @@ class StepLoop:
                 self._wake.wait()
             submitted, self._submitted = self._submitted, []
             aborted, self._aborted = self._aborted, []
-        self._scheduler.waiting.extend(submitted)
+        for sequence in submitted:
+            self._scheduler.waiting.add(sequence)
         for request_id in aborted:
-            sequence = self._live.get(request_id)
-            if sequence is not None:
-                self._end(sequence, sequence.abort_event())
+            if (ended := self._live.get(request_id)) is not None:
+                self._end(ended, ended.abort_event())
         return not self._stopping
 
     def _admit(self) -> None:
@@ -120,8 +123,10 @@ class StepLoop:
                 self._forget(sequence, self._fault(sequence, error))
 
     def _step(self) -> None:
-        outcomes = self._run_isolated(self._scheduler.schedule())
-        for row, outcome in outcomes:  # all before the first may leave: leaving moves another row's tokens
+        plan, started_s = self._scheduler.schedule(), time.perf_counter()
+        outcomes = self._run_isolated(plan)
+        self._scheduler.observe(plan, time.perf_counter() - started_s)
+        for row, outcome in outcomes:
             if not isinstance(outcome, AppError):
                 self._scheduler.advance(row)
         for row, outcome in outcomes:
@@ -156,7 +161,7 @@ class StepLoop:
             self._outbox.post(sequence.channel, event)
 
     def _end(self, sequence: TokenSequence, item: Item) -> None:
-        self._scheduler.remove(sequence)
+        self._scheduler.remove(sequence, keep=not isinstance(item, AppError))
         self._forget(sequence, item)
 
     def _forget(self, sequence: TokenSequence, item: Item) -> None:

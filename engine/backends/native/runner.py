@@ -4,39 +4,51 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from core.errors import EngineFault
 from core.types import SamplingParams
 from engine.backends import DecodingConfig
+from engine.backends.native import cpu_kernels
 from engine.backends.native.adjustment import adjust
 from engine.backends.native.attention import BatchAttention
 from engine.backends.native.conditions import ConditionSlots
+from engine.backends.native.fused import FusedDecoder, raw, supports
+from engine.backends.native.graphs import DecodeGraphs
 from engine.backends.native.kv_cache import KVCache
-from engine.backends.native.packing import pack_linears
+from engine.backends.native.linears import fastest_thread_count, prepare_linears
 from engine.backends.native.sampler import most_likely, sample
-from engine.backends.native.scheduler import Sample, StepPlan, TokenSequence
+from engine.backends.native.scheduler import Row, Sample, StepPlan, TokenSequence
 from models.llama.model import Llama
 
-FEW_TOKENS = 2  # one or two rows are bound by one core's reads; a second thread costs more in barriers than it brings
+FEW_TOKENS = 2  # so few rows may run faster on one thread: barriers can cost more than a second one brings
 
 
 class NativeRunner:
     """A `Runner` over slots of keys, values and conditions. Used by the loop's thread only.
 
-    It takes the decoder over: bfloat16 linears are packed in place.
+    It takes the decoder over: its linears are replaced in place.
     """
 
-    def __init__(self, decoder: Llama, config: DecodingConfig) -> None:
+    def __init__(self, decoder: Llama, config: DecodingConfig, *, captures_graphs: bool = True) -> None:
         self._decoder = decoder.eval()
-        pack_linears(decoder)
+        self.weights = prepare_linears(decoder, dtype=config.weights_dtype)
         weight = decoder.tok_embeddings.weight
         self._device = weight.device
         self._num_threads = config.num_threads or torch.get_num_threads()
-        self._cache = KVCache(decoder.config, num_slots=config.max_slots, max_context=config.max_context, like=weight)
+        is_cuda = self._device.type == "cuda"
+        num_slots = config.max_slots + (1 if is_cuda else 0)  # graphs write what is dropped into the last one
+        self._cache = KVCache(decoder.config, num_slots=num_slots, max_context=config.max_context, like=weight)
         self._conditions = ConditionSlots(decoder, num_slots=config.max_slots)
-        self._num_groups = decoder.config.num_heads // decoder.config.num_kv_heads
+        self._fused: FusedDecoder | None = None
+        self._graphs: DecodeGraphs | None = None
+        if supports(decoder):
+            self._fused = FusedDecoder(decoder, self._cache, self._conditions, num_threads=self._num_threads)
+        elif is_cuda:
+            self._graphs = DecodeGraphs(decoder, self._cache, self._conditions, captures=captures_graphs)
+        self._few_threads = fastest_thread_count(decoder, self._num_threads) if self._fused is not None else 1
 
     def check(self, sampling: SamplingParams) -> None:
         """Every parameter is honoured."""
@@ -45,36 +57,60 @@ class NativeRunner:
         """Project the condition once. A condition of the wrong shape fails this sequence alone."""
         self._conditions.fill(sequence.slot, sequence.request.condition)
 
-    def move(self, source: int, target: int, num_tokens: int) -> None:
-        self._cache.move(source, target, num_tokens)
-        self._conditions.move(source, target)
-
     def release(self, slot: int) -> None:
         self._conditions.clear(slot)
 
+    def discard(self, slot: int) -> None:
+        self._cache.discard(slot)
+
     def run(self, plan: StepPlan) -> list[Sample]:
         """Run the decoder over the plan and sample. Raises `EngineFault` when a row's logits are not finite."""
-        hidden = self._forward(plan)  # (N, D)
+        token_ids = [token_id for row in plan.rows for token_id in row.token_ids()]
         sampling_rows = plan.sampling_rows
-        if not sampling_rows:
-            return []
-        logits = self._decoder.logits(self._last_tokens(plan, hidden))  # (B, V)
-        params = [row.sequence.request.sampling for row in sampling_rows]
-        adjusted = adjust(logits, [row.sequence for row in sampling_rows])
-        token_ids, logprobs = sample(logits, params, [row.sequence.uniform for row in sampling_rows], adjusted)
-        if not all(map(math.isfinite, logprobs)):
+        if self._graphs is not None and not plan.prefill:
+            logits = self._graphs.logits(token_ids, plan.decode)  # (B, V)
+        else:
+            hidden = self._forward(plan, token_ids)  # (N, D)
+            if not sampling_rows:
+                return []
+            logits = self._decoder.output(self._last_tokens(plan, hidden))  # (B, V)
+        samples = self._greedy(logits, sampling_rows)
+        if samples is None:
+            samples = self._drawn(logits.float(), sampling_rows)
+        if any(not math.isfinite(drawn.logprob) or drawn.token_id < 0 for drawn in samples):
             self._erase(plan)
             raise EngineFault("the decoder's logits are not finite")
+        return samples
+
+    def _greedy(self, logits: Tensor, rows: tuple[Row, ...]) -> list[Sample] | None:
+        """Return the most likely tokens without their probabilities, None when a row asks for anything else."""
+        if not all(row.sequence.is_plainly_greedy for row in rows):
+            return None
+        if self._fused is None:
+            largest, places = logits.max(dim=-1)
+            return [Sample(token_id, 0.0) for token_id in places.where(largest.isfinite(), -1).tolist()]
+        token_ids = np.empty(len(rows), dtype=np.int64)
+        cpu_kernels.find_largest(raw(logits), token_ids)
+        return [Sample(token_id, 0.0) for token_id in token_ids.tolist()]
+
+    def _drawn(self, logits: Tensor, rows: tuple[Row, ...]) -> list[Sample]:
+        sequences = [row.sequence for row in rows]
+        params = [sequence.request.sampling for sequence in sequences]
+        adjusted = adjust(logits, sequences)
+        token_ids, logprobs = sample(logits, params, [sequence.uniform for sequence in sequences], adjusted)
         return [Sample(*drawn) for drawn in zip(token_ids, logprobs, most_likely(logits, params), strict=True)]
 
-    def _forward(self, plan: StepPlan) -> Tensor:
-        token_ids = [token_id for row in plan.rows for token_id in row.token_ids()]
+    def _forward(self, plan: StepPlan, token_ids: list[int]) -> Tensor:
+        torch.set_num_threads(self._few_threads if len(token_ids) <= FEW_TOKENS else self._num_threads)
+        if self._fused is not None and not plan.prefill:
+            slots = [row.sequence.slot for row in plan.decode]
+            if self._conditions.are_constants(slots):
+                return self._fused.forward(torch.tensor(token_ids), plan.decode)
         positions = [position for row in plan.rows for position in range(row.start, row.start + row.length)]
         slots = [row.sequence.slot for row in plan.rows for _ in range(row.length)]
-        torch.set_num_threads(1 if len(token_ids) <= FEW_TOKENS else self._num_threads)
         table = torch.tensor([token_ids, positions, slots], device=self._device)  # (3, N)
         places = table[2] * self._cache.max_context + table[1]
-        attention = BatchAttention(plan, self._cache, places, self._num_groups)
+        attention = BatchAttention(plan, self._cache, places, fused=self._fused)
         return self._decoder(table[0], table[1], attention, self._conditions.view(plan))  # type: ignore[no-any-return]
 
     def _last_tokens(self, plan: StepPlan, hidden: Tensor) -> Tensor:

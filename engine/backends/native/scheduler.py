@@ -1,20 +1,24 @@
 """Decide who runs in a step, and book what came out of it.
 
-Running sequences occupy slots 0 to R-1 without holes: when one leaves, the last one moves into its place, so that
-decode attention reads a plain view of the cache.
+A sequence keeps its slot until it ends; `slots` decides which one, and what of the prompt is already there.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import starmap
 from typing import Protocol
 
 from core.types import DecodeRequest, FinishReason, SamplingParams, TokenEvent, TokenUsage
+from engine.backends import DecodingConfig
 from engine.backends.native.channel import Channel
 from engine.backends.native.sampler import Candidates
+from engine.backends.native.slots import PrefixScope, SlotPool, prefix_scope
+from engine.backends.native.waiting import PrefillPacer, WaitingQueue
 from engine.decoding.grammar import OutputGuide
 from engine.decoding.text_stream import TextStream
 
@@ -38,6 +42,9 @@ class TokenSequence:
     eos_token_ids: frozenset[int]
     slot: int = -1
     num_computed: int = 0
+    num_cached: int = 0
+    arrived_s: float = 0.0
+    scope: PrefixScope | None = None
     output_ids: list[int] = field(default_factory=list)
     uniform: float = 0.0
     generated_counts: dict[int, int] | None = None  # of each token a penalty touches, 0 for one of the prompt alone
@@ -62,12 +69,28 @@ class TokenSequence:
     def is_decoding(self) -> bool:
         return bool(self.output_ids)
 
+    @property
+    def is_plainly_greedy(self) -> bool:
+        """Say whether the next token is the most likely one of the unmodified logits, and nothing else is asked."""
+        sampling = self.request.sampling
+        is_modified = self.guide is not None or self.generated_counts is not None or bool(sampling.logit_bias)
+        waits_to_end = len(self.output_ids) < sampling.min_tokens
+        return sampling.temperature == 0 and sampling.num_logprobs is None and not (is_modified or waits_to_end)
+
     def draw_uniform(self) -> None:
         """Draw the number in [0, 1) that decides the next token; a repeated step reuses it."""
         self.uniform = self._random.random()
 
     def usage(self) -> TokenUsage:
-        return TokenUsage(prompt_tokens=self.num_prompt_tokens, completion_tokens=len(self.output_ids))
+        return TokenUsage(
+            prompt_tokens=self.num_prompt_tokens,
+            completion_tokens=len(self.output_ids),
+            cached_tokens=self.num_cached,
+        )
+
+    def computed_ids(self) -> list[int]:
+        """Return the tokens whose keys and values are in the slot."""
+        return [*self.request.token_ids, *self.output_ids][: self.num_computed]
 
     def accept(self, sample: Sample) -> TokenEvent:
         """Append one token and return its event, the last one with `finish`."""
@@ -147,9 +170,13 @@ class Runner(Protocol):
         """Prepare `sequence.slot`; may raise for this sequence alone."""
         ...
 
-    def move(self, source: int, target: int, num_tokens: int) -> None: ...
+    def release(self, slot: int) -> None:
+        """The sequence of a slot has ended; its keys and values may still be reused."""
+        ...
 
-    def release(self, slot: int) -> None: ...
+    def discard(self, slot: int) -> None:
+        """Nothing in a slot is needed any more."""
+        ...
 
     def run(self, plan: StepPlan) -> list[Sample]:
         """Run one forward pass and return one sample for each of `plan.sampling_rows`; safe to repeat."""
@@ -157,35 +184,68 @@ class Runner(Protocol):
 
 
 class Scheduler:
-    """First come, first served; all decode rows run in every step, prefill rows share a token budget."""
+    """First come, first served within a priority; all decode rows run in every step, prefill rows share a budget."""
 
-    def __init__(self, runner: Runner, *, max_slots: int, max_prefill_tokens: int) -> None:
+    def __init__(self, runner: Runner, config: DecodingConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._runner = runner
-        self._max_slots = max_slots
-        self._max_prefill_tokens = max_prefill_tokens
-        self.waiting: deque[TokenSequence] = deque()
+        self._clock = clock
+        self._pacer = PrefillPacer(config.max_prefill_tokens)
+        self._pool = SlotPool(
+            config.max_slots,
+            max_tokens=config.max_cache_tokens or config.max_slots * config.max_context,
+            keeps_prefixes=config.reuse_prefixes,
+        )
+        self.waiting = WaitingQueue(clock)
         self.running: list[TokenSequence] = []
         self._prefilling: deque[TokenSequence] = deque()
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.running)
+        return bool(len(self.waiting) or self.running)
+
+    def overdue(self) -> list[TokenSequence]:
+        """Return the sequences, waiting or running, whose deadline has passed."""
+        now_s = self._clock()
+        deadlines = [(s.request.deadline_s, s) for s in (*self.waiting, *self.running)]
+        return [sequence for deadline_s, sequence in deadlines if deadline_s is not None and deadline_s <= now_s]
 
     def next_admissible(self) -> TokenSequence | None:
-        """Take the oldest waiting sequence out of the queue when a slot is free."""
-        return self.waiting.popleft() if self.waiting and len(self.running) < self._max_slots else None
+        """Take the sequence whose turn it is out of the queue when a slot and room in the cache are free for it.
+
+        One that needs much room is not overtaken by smaller ones, so that it gets its turn.
+        """
+        sequence = self.waiting.first()
+        if sequence is None:
+            return None
+        request = sequence.request
+        if sequence.scope is None:
+            sequence.scope = prefix_scope(request.tenant, request.condition)
+        num_tokens = len(request.token_ids) + request.sampling.max_tokens
+        place = self._pool.take(sequence.scope, request.token_ids, num_tokens)
+        if place is None:
+            return None
+        self.waiting.remove(sequence)
+        sequence.slot, sequence.num_cached = place.slot, place.num_cached
+        sequence.num_computed = place.num_cached
+        for slot in place.evicted:
+            self._runner.discard(slot)
+        return sequence
 
     def place(self, sequence: TokenSequence) -> None:
-        """Give a sequence its slot. An error of `Runner.admit` leaves no trace of it here."""
-        sequence.slot = len(self.running)
-        self._runner.admit(sequence)
+        """Let an admitted sequence run. An error of `Runner.admit` leaves no trace of it here."""
+        try:
+            self._runner.admit(sequence)
+        except Exception:
+            self._pool.free(sequence.slot)
+            sequence.slot = -1
+            raise
         self.running.append(sequence)
         self._prefilling.append(sequence)
 
     def schedule(self) -> StepPlan:
         """Plan the next forward pass over the running sequences."""
-        decode = [Row(sequence, sequence.num_computed, 1, True) for sequence in self.running if sequence.is_decoding]
-        budget = self._max_prefill_tokens
+        decoding = sorted((s for s in self.running if s.is_decoding), key=lambda sequence: sequence.slot)
+        budget = self._pacer.budget(len(decoding)) if self._prefilling else 0
         prefill: list[Row] = []
         for sequence in self._prefilling:
             if budget == 0:
@@ -194,11 +254,15 @@ class Scheduler:
             length = min(budget, remaining)
             prefill.append(Row(sequence, sequence.num_computed, length, length == remaining))
             budget -= length
-        plan = StepPlan(tuple(decode), tuple(prefill))
+        plan = StepPlan(tuple(Row(s, s.num_computed, 1, True) for s in decoding), tuple(prefill))
         for row in plan.rows:
             if row.samples:
                 row.sequence.draw_uniform()
         return plan
+
+    def observe(self, plan: StepPlan, seconds: float) -> None:
+        """Learn how long a step took, for the next choice of prompt tokens."""
+        self._pacer.observe(len(plan.decode), sum(row.length for row in plan.prefill), seconds)
 
     def advance(self, row: Row) -> None:
         """Book that the row's tokens are in the cache."""
@@ -206,25 +270,28 @@ class Scheduler:
         if row.samples and not row.sequence.is_decoding:
             self._prefilling.remove(row.sequence)
 
-    def remove(self, sequence: TokenSequence) -> None:
-        """Take a sequence out of the queue or free its slot, closing the hole with the last one."""
+    def remove(self, sequence: TokenSequence, *, keep: bool) -> None:
+        """Take a sequence out of the queue, or out of its slot, which stays parked if its content is worth keeping."""
         if sequence.slot < 0:
             self.waiting.remove(sequence)
             return
         if sequence in self._prefilling:
             self._prefilling.remove(sequence)
-        last = self.running.pop()
-        if last is not sequence:
-            self._runner.move(last.slot, sequence.slot, last.num_computed)
-            self._runner.release(last.slot)
-            self.running[sequence.slot] = last
-            last.slot = sequence.slot
+        self.running.remove(sequence)
+        self._runner.release(sequence.slot)
+        if keep and sequence.scope is not None:
+            self._pool.park(sequence.slot, sequence.scope, sequence.computed_ids())
         else:
-            self._runner.release(sequence.slot)
+            self._pool.free(sequence.slot)
         sequence.slot = -1
+
+    def num_cache_tokens(self) -> int:
+        """Return the tokens in the cache, those kept for reuse too; a snapshot from any thread."""
+        return sum(s.num_computed for s in tuple(self.running)) + self._pool.num_parked_tokens()
 
     def reset(self) -> None:
         """Forget every sequence; what their slots hold is overwritten by the next ones."""
         self.waiting.clear()
         self.running.clear()
         self._prefilling.clear()
+        self._pool.reset()

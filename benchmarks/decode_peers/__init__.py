@@ -1,0 +1,1 @@
+"""The contestants of `benchmarks.decode`, each in a process of its own."""

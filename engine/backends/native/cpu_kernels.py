@@ -1,0 +1,254 @@
+"""The parts of a decode step between its matrix products, each one pass over memory, compiled for the CPU.
+
+Arrays hold float32, or bfloat16 as its raw uint16 bits; arithmetic is float32 everywhere. N rows of width D; H heads
+and Hkv key-value heads of width Dh; S slots of T tokens. A row never depends on another one, so kernels that take
+`first` and `last` may run on several threads, each over its own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from core.types import AnyArray
+
+Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+_FLAGS = {"reassoc", "contract", "nsz", "arcp"}  # no `nnan`: a row that turns to NaN must show it
+
+
+def _compiled(function: Compiled) -> Compiled:
+    """Compile on first use and keep the machine code on disk; without a place to write, compile in every process."""
+    for cache in (True, False):
+        try:
+            kernel = numba.njit(fastmath=_FLAGS, nogil=True, error_model="numpy", cache=cache)(function)
+            return cast(Compiled, kernel)
+        except RuntimeError:  # no folder for the cache can be written
+            if not cache:
+                raise
+    raise AssertionError("the second turn returns or raises")
+
+
+def _helper(function: Compiled) -> Compiled:
+    """Compile a function that only compiled code calls; it is part of its caller's machine code."""
+    return cast(Compiled, numba.njit(fastmath=_FLAGS, nogil=True, error_model="numpy")(function))
+
+
+def _widen(value: Any) -> Any:
+    """Return a stored value as float32; compiled code only."""
+
+
+def _narrow(value: Any, like: Any) -> Any:
+    """Return a float32 as an array `like` stores it, rounded to nearest even; compiled code only."""
+
+
+@overload(_widen, inline="always")
+def _widen_overload(value: Any) -> Any:
+    def widen(value: Any) -> Any:
+        return np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+
+    def keep(value: Any) -> Any:
+        return value
+
+    return widen if value == numba.types.uint16 else keep
+
+
+@overload(_narrow, inline="always")
+def _narrow_overload(value: Any, like: Any) -> Any:
+    def narrow(value: Any, like: Any) -> Any:
+        bits = np.float32(value).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    def keep(value: Any, like: Any) -> Any:
+        return value
+
+    return narrow if like.dtype == numba.types.uint16 else keep
+
+
+@_helper
+def _exp(x: Any) -> Any:
+    """Return e^x to within 3e-7 relative, in vector code: 2^n times a polynomial of the rest (Cephes' coefficients)."""
+    power = x * np.float32(1.44269504)
+    power = power if power > np.float32(-126.0) else np.float32(-126.0)
+    power = power if power < np.float32(126.0) else np.float32(126.0)
+    whole = np.int32(power + np.float32(126.5)) - np.int32(126)
+    rest = power - np.float32(whole)
+    total = np.float32(1.535336188e-4)
+    total = total * rest + np.float32(1.339887440e-3)
+    total = total * rest + np.float32(9.618437357e-3)
+    total = total * rest + np.float32(5.550332471e-2)
+    total = total * rest + np.float32(2.402264791e-1)
+    total = total * rest + np.float32(6.931472028e-1)
+    total = total * rest + np.float32(1.0)
+    return total * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@_compiled
+def add_and_norm(x: AnyArray, delta: AnyArray, weight: AnyArray, eps: float, out: AnyArray) -> None:
+    """Add `delta` `(N, D)` to `x` `(N, D)` in place and write its root-mean-square norm times `weight` `(D,)`."""
+    num_rows, width = out.shape
+    for n in range(num_rows):
+        squares = np.float32(0)
+        for i in range(width):
+            stored = _narrow(_widen(x[n, i]) + _widen(delta[n, i]), x)
+            x[n, i] = stored
+            value = _widen(stored)
+            squares += value * value
+        scale = np.float32(1) / np.sqrt(squares / np.float32(width) + np.float32(eps))
+        for i in range(width):
+            out[n, i] = _narrow(_widen(x[n, i]) * scale * _widen(weight[i]), out)
+
+
+@_compiled
+def gate_with_silu(both: AnyArray, out: AnyArray) -> None:
+    """Write `silu(gate) * up` `(N, F)` of `both` `(N, 2 F)`, gate first (SwiGLU)."""
+    num_rows, width = out.shape
+    for n in range(num_rows):
+        for i in range(width):
+            gate = _widen(both[n, i])
+            up = _widen(both[n, width + i])
+            out[n, i] = _narrow(gate / (np.float32(1) + _exp(-gate)) * up, out)
+
+
+@_compiled
+def turn_and_store(
+    heads: AnyArray, turns: AnyArray, keys: AnyArray, values: AnyArray, places: AnyArray, queries: AnyArray
+) -> None:
+    """Turn queries and keys by their positions, and put keys and values where `places` says.
+
+    `heads` `(N, H + 2 Hkv, Dh)` are the projected queries, keys and values; `turns` `(N, 2, Dh / 2)` the cosines and
+    sines of the rows' positions. `keys` and `values` are `(S, T, Hkv, Dh)`, `places` `(N, 2)` slots and positions.
+    The turned queries go to `queries` `(N, H, Dh)`.
+    """
+    num_rows, num_heads, width = queries.shape
+    num_kv_heads = keys.shape[2]
+    half = width // 2
+    for n in range(num_rows):
+        slot, position = places[n, 0], places[n, 1]
+        for head in range(num_heads + num_kv_heads):
+            target = queries[n, head] if head < num_heads else keys[slot, position, head - num_heads]
+            for i in range(half):
+                cos, sin = turns[n, 0, i], turns[n, 1, i]
+                low, high = _widen(heads[n, head, i]), _widen(heads[n, head, half + i])
+                target[i] = _narrow(low * cos - high * sin, keys)
+                target[half + i] = _narrow(high * cos + low * sin, keys)
+        for h in range(num_kv_heads):
+            for i in range(width):
+                values[slot, position, h, i] = heads[n, num_heads + num_kv_heads + h, i]
+
+
+@_helper
+def _score(query: Any, keys: Any, wide: Any, scores: Any) -> None:
+    """Write the products of queries `(G, Dh)` with keys `(T, Dh)` to `scores` `(G, T)`; `wide` `(Dh,)` is scratch."""
+    for t in range(keys.shape[0]):
+        for i in range(query.shape[1]):
+            wide[i] = _widen(keys[t, i])
+        for g in range(query.shape[0]):
+            score = np.float32(0)
+            for i in range(query.shape[1]):
+                score += query[g, i] * wide[i]
+            scores[g, t] = score
+
+
+@_helper
+def _mix(shares: Any, values: Any, wide: Any, total: Any) -> None:
+    """Write the sums of values `(T, Dh)` weighted by `shares` `(G, T)` to `total` `(G, Dh)`."""
+    total[:] = np.float32(0)
+    for t in range(values.shape[0]):
+        for i in range(total.shape[1]):
+            wide[i] = _widen(values[t, i])
+        for g in range(total.shape[0]):
+            share = shares[g, t]
+            for i in range(total.shape[1]):
+                total[g, i] += share * wide[i]
+
+
+@_helper
+def _softmax(scores: Any, num_tokens: Any) -> None:
+    """Turn the first scores of a row into shares that sum to one, in place."""
+    largest = scores[0]
+    for t in range(num_tokens):
+        largest = scores[t] if scores[t] > largest else largest
+    mass = np.float32(0)
+    for t in range(num_tokens):
+        share = _exp(scores[t] - largest)
+        scores[t] = share
+        mass += share
+    for t in range(num_tokens):
+        scores[t] = scores[t] / mass
+
+
+@_compiled
+def attend_rows(
+    first: int, last: int, queries: AnyArray, kv: tuple[AnyArray, AnyArray], places: AnyArray, out: AnyArray
+) -> None:
+    """Attend from the rows `first` to `last`, one token each, to all tokens of their slots up to their own.
+
+    `queries` and `out` are `(N, H, Dh)`, `kv` keys and values `(S, T, Hkv, Dh)`, `places` `(N, 2)` slots and positions.
+    """
+    num_heads, width = out.shape[1], out.shape[2]
+    num_kv_heads = kv[0].shape[2]
+    group = num_heads // num_kv_heads
+    scale = np.float32(1) / np.sqrt(np.float32(width))
+    query = np.empty((group, width), np.float32)
+    total = np.empty((group, width), np.float32)
+    wide = np.empty(width, np.float32)
+    scores = np.empty((group, places[first:last, 1].max() + 1), np.float32)
+    for pair in range(first * num_kv_heads, last * num_kv_heads):
+        n, h = pair // num_kv_heads, pair % num_kv_heads
+        slot, num_tokens = places[n, 0], places[n, 1] + 1
+        for g in range(group):
+            for i in range(width):
+                query[g, i] = _widen(queries[n, h * group + g, i]) * scale
+        _score(query, kv[0][slot, :num_tokens, h], wide, scores)
+        for g in range(group):
+            _softmax(scores[g], num_tokens)
+        _mix(scores, kv[1][slot, :num_tokens, h], wide, total)
+        for g in range(group):
+            for i in range(width):
+                out[n, h * group + g, i] = _narrow(total[g, i], out)
+
+
+@_compiled
+def add_constants(out: AnyArray, constants: AnyArray, rows: AnyArray) -> None:
+    """Add to each row of `out` `(N, H, Dh)` the constant `(H, Dh)` that `rows` `(N,)` names; -1 adds none."""
+    num_rows, num_heads, width = out.shape
+    for n in range(num_rows):
+        if rows[n] < 0:
+            continue
+        for head in range(num_heads):
+            for i in range(width):
+                value = _widen(out[n, head, i]) + _widen(constants[rows[n], head, i])
+                out[n, head, i] = _narrow(value, out)
+
+
+@_compiled
+def find_largest(logits: AnyArray, out: AnyArray) -> None:
+    """Write for each row of `logits` `(N, V)` the first place of its largest value, -1 where a value is not finite.
+
+    Floats are compared as integers that have the same order, which vectorises without a promise that there is no NaN.
+    """
+    num_rows, width = logits.shape
+    for n in range(num_rows):
+        largest = np.int32(-(2**31))
+        extreme = np.int32(0)
+        for i in range(width):
+            value = _widen(logits[n, i])
+            largest = max(largest, _ordered(value))
+            extreme = max(extreme, np.int32(np.float32(value).view(np.int32) & np.int32(0x7FFFFFFF)))
+        out[n] = -1
+        if extreme < np.int32(0x7F800000):
+            place = 0
+            while _ordered(_widen(logits[n, place])) < largest:
+                place += 1
+            out[n] = place
+
+
+@_helper
+def _ordered(value: Any) -> Any:
+    bits = np.float32(value).view(np.int32)
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))

@@ -1,0 +1,250 @@
+"""Linear layers over weights that are laid out once, for the CPU: bfloat16 blocks, 4-bit blocks, 8-bit rows.
+
+4-bit weights are 32 neighbours of a row on a grid of 16 levels. `auto` takes them for one or two rows only where the
+checkpoint already lies on such a grid (a GGUF file of type Q4_1 does), so that nothing but rounding is lost: a step of
+few rows is bound by the bytes of the weights, one of many rows by arithmetic, which bfloat16 does faster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.errors import ConfigError
+from engine.backends import WeightsDtype
+from models.llama.model import Block, Llama
+
+LinearFunction = Callable[[Tensor], Tensor]
+GROUP = 32  # weights that share a scale and an offset
+LEVELS = 15
+_ROWS_HINT = 32  # any value gives the same layout for these shapes; rows per step is what it means
+_K_TILES = 1  # tiles of the inner dimension in the packed 4-bit layout; the CPU kernel ignores it
+_FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
+_ALL_ROWS = 1 << 30
+_REPEATS, _CALLS = 5, 20
+_TIMED_BLOCKS = 8
+_EXACT = 2.0**-7  # of the largest weight of a group: two roundings to bfloat16
+
+
+def has_onednn_bfloat16() -> bool:
+    """Say whether this build of torch and this processor multiply bfloat16 through oneDNN."""
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class PackedLinear:
+    """A bfloat16 weight in oneDNN's blocked layout: half again as fast as `nn.Linear` at any number of rows."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS_HINT)
+        self._bias = None if linear.bias is None else linear.bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], ""))
+
+
+class PlainLinear:
+    """Any dtype and device, as torch multiplies it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self._weight = linear.weight.detach()
+        self._bias = None if linear.bias is None else linear.bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._weight, self._bias)
+
+
+class Int4Linear:
+    """Groups of 32 weights on 16 levels between their smallest and largest; activations stay bfloat16."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        weight = linear.weight.detach()
+        levels, scale, offset = split_levels(weight)
+        self.is_exact = _reproduces(weight, levels, scale, offset)
+        self._weight = torch._convert_weight_to_int4pack_for_cpu(levels.int(), _K_TILES)
+        middle = offset + scale * 8  # the kernel computes (level - 8) * scale + middle
+        table = torch.stack((scale, middle), dim=-1).transpose(0, 1)  # (K / 32, rows, 2)
+        self._scales = table.to(torch.bfloat16).contiguous()
+        self._bias = None if linear.bias is None else linear.bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        flat = x.flatten(0, -2)  # (N, K)
+        out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self._weight, GROUP, self._scales)
+        out = out.view(*x.shape[:-1], -1)
+        return out if self._bias is None else out + self._bias
+
+
+class Int8Linear:
+    """Rows of weights in 8 bits with one scale each; each activation row is rounded to 8 bits at its own scale."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        weight = linear.weight.detach().float()
+        self._scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127  # (rows,)
+        rounded = (weight / self._scale[:, None]).round_().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, [_ROWS_HINT, weight.shape[1]])
+        self._zeros = torch.zeros(len(self._scale), dtype=torch.int64)
+        self._bias = None if linear.bias is None else linear.bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        scale = torch.linalg.vector_norm(x, float("inf"), dim=-1, keepdim=True, dtype=torch.float32) / 127  # (N, 1)
+        levels = (x * (1 / scale)).add_(128.5).to(torch.uint8)  # (N, K); dropping the fraction rounds
+        out = torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, 128, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        ).mul_(scale)
+        return (out if self._bias is None else out.add_(self._bias)).to(x.dtype)
+
+
+def split_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return levels `(rows, K)` in [0, 15], scales and offsets `(rows, K / 32)` of a weight `(rows, K)`."""
+    groups = weight.float().unflatten(1, (-1, GROUP))  # (rows, K / 32, 32)
+    offset, largest = groups.aminmax(dim=-1)
+    scale = (largest - offset) / LEVELS
+    levels = (groups - offset[..., None]) / scale.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
+    return levels.round_().clamp_(0, LEVELS).flatten(1), scale, offset
+
+
+def _reproduces(weight: Tensor, levels: Tensor, scale: Tensor, offset: Tensor) -> bool:
+    """Say whether the levels give the weight back to within the rounding of bfloat16."""
+    groups = weight.float().unflatten(1, (-1, GROUP))  # (rows, K / 32, 32)
+    error = (levels.unflatten(1, (-1, GROUP)) * scale[..., None] + offset[..., None]).sub_(groups).abs_().amax(dim=-1)
+    return bool((error <= groups.abs().amax(dim=-1) * _EXACT).all())
+
+
+class ByRows(nn.Module):
+    """A linear layer with one way for few rows and one for many; replaces an `nn.Linear` that only infers."""
+
+    def __init__(self, few: LinearFunction, many: LinearFunction, *, max_few: int) -> None:
+        super().__init__()
+        self._few = few
+        self._many = many
+        self._max_few = max_few
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(*N, rows)` of `x` `(*N, K)`."""
+        return self._few(x) if x.dim() == 2 and x.shape[0] <= self._max_few else self._many(x)
+
+
+def prepare_linears(decoder: Llama, *, dtype: WeightsDtype) -> str:
+    """Replace the linears of a bfloat16 CPU decoder in place and return what was chosen; it only infers afterwards.
+
+    `auto` measures which rows 4-bit weights serve faster, and takes them only where they are exact. Other dtypes and
+    devices keep their linears. Raises `ConfigError` for a way that this machine or the decoder's shape does not have.
+    """
+    weight = decoder.tok_embeddings.weight
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+        if dtype in ("int4", "int8"):
+            raise ConfigError(f"weights_dtype {dtype} needs a bfloat16 decoder on the CPU; use auto")
+        return "as loaded"
+    if not has_onednn_bfloat16():
+        if dtype in ("int4", "int8"):
+            raise ConfigError(f"weights_dtype {dtype} needs a processor and a torch with oneDNN bfloat16; use auto")
+        return "bfloat16"
+    found = [
+        (parent, name, child)
+        for parent in decoder.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Linear)
+    ]
+    with torch.inference_mode():
+        ways = _Ways(decoder, dtype)
+        for parent, name, linear in found:
+            setattr(parent, name, ways.replace(linear, is_output=linear is decoder.output))
+    return ways.description
+
+
+class _Ways:
+    """The choice of one decoder: which functions its linears become."""
+
+    def __init__(self, decoder: Llama, dtype: WeightsDtype) -> None:
+        blocks = [cast(Block, block) for block in decoder.layers]
+        inner = [linear for block in blocks for linear in block.linears()]
+        grouped = all(linear.in_features % GROUP == 0 and linear.out_features % GROUP == 0 for linear in inner)
+        if dtype == "int4" and not grouped:
+            raise ConfigError(f"weights_dtype int4 needs widths that are multiples of {GROUP}; use auto")
+        self._dtype = dtype
+        self._max_few = 0
+        if dtype == "int4":
+            self._max_few = _ALL_ROWS
+        elif dtype == "auto" and grouped:
+            self._max_few = _rows_won_by_four_bits(blocks[0].feed_forward.w13)
+        self._has_int8 = bool(torch.cpu._is_vnni_supported())
+
+    @property
+    def description(self) -> str:
+        if self._dtype == "int8":
+            return "int8"
+        if self._dtype == "int4":
+            return "int4"
+        head = ", int8 output layer" if self._dtype == "auto" and self._has_int8 else ""
+        return f"int4 up to {self._max_few} rows, else bfloat16{head}" if self._max_few else f"bfloat16{head}"
+
+    def replace(self, linear: nn.Linear, *, is_output: bool) -> ByRows:
+        """Return what stands for one linear."""
+        if self._dtype == "int8" or (is_output and self._dtype != "bfloat16" and self._has_int8):
+            whole: LinearFunction = Int8Linear(linear)
+            return ByRows(whole, whole, max_few=0)
+        many: LinearFunction = PackedLinear(linear)
+        if is_output or self._max_few == 0:
+            return ByRows(many, many, max_few=0)
+        few = Int4Linear(linear)
+        if self._dtype == "auto" and not few.is_exact:
+            return ByRows(many, many, max_few=0)
+        return ByRows(few, few if self._max_few == _ALL_ROWS else many, max_few=self._max_few)
+
+
+def _rows_won_by_four_bits(linear: nn.Linear) -> int:
+    """Return up to how many rows the 4-bit way is the faster one, measured here."""
+    few, many = Int4Linear(linear), PackedLinear(linear)
+    won = 0
+    if not few.is_exact:
+        return won
+    for num_rows in _FEW_ROWS:
+        x = torch.zeros(num_rows, linear.in_features, dtype=torch.bfloat16)
+        if _best_seconds(few, x) >= _best_seconds(many, x):
+            break
+        won = num_rows
+    return won
+
+
+def _best_seconds(linear: LinearFunction, x: Tensor) -> float:
+    """Return the shortest of some runs, in seconds of this thread so that other work on the machine does not count."""
+    times = []
+    for _ in range(_REPEATS):
+        started = time.thread_time()
+        for _ in range(_CALLS):
+            linear(x)
+        times.append(time.thread_time() - started)
+    return min(times)
+
+
+def fastest_thread_count(decoder: Llama, most: int) -> int:
+    """Return whether one row runs through the matrices faster on one thread or on `most`, measured here.
+
+    Leaves torch's thread count as it was.
+    """
+    before = torch.get_num_threads()
+    blocks = [cast(Block, block) for block in decoder.layers][:_TIMED_BLOCKS]
+    config, weight = decoder.config, decoder.tok_embeddings.weight
+    inputs = [weight.new_zeros(1, width) for width in (config.width, config.query_width, config.hidden_width)]
+    try:
+        return min(sorted({1, most}), key=lambda count: _row_seconds(blocks, inputs, count))
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.inference_mode()
+def _row_seconds(blocks: list[Block], inputs: list[Tensor], num_threads: int) -> float:
+    """Return the shortest time of one row through the blocks' matrices."""
+    torch.set_num_threads(num_threads)
+    times = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        for block in blocks:
+            wqkv, wo, w13, w2 = block.linears()
+            _ = wqkv(inputs[0]), wo(inputs[1]), w13(inputs[0]), w2(inputs[2])
+        times.append(time.perf_counter() - started)
+    return min(times)
