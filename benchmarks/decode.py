@@ -160,7 +160,7 @@ def make_prompts(count: int, *, num_tokens: int | None = None) -> list[list[int]
 def start_all(stack: ExitStack, arguments: argparse.Namespace, folder: Path) -> list[Contestant]:
     """Start ours and every peer that is installed."""
     threads, here = str(arguments.threads), sys.executable
-    wanted = [(OURS, here, "ours", threads, arguments.weights_dtype, "1")]
+    wanted: list[tuple[str, ...]] = [(OURS, here, "ours", threads, arguments.weights_dtype, "1")]
     if find_spec("transformers") is not None:
         wanted.append(("transformers static", here, "transformers_peer", str(folder), threads, "static"))
         if not arguments.quick:

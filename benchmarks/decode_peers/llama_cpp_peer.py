@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 from benchmarks.decode_peers.worker import serve_runs
@@ -13,8 +14,7 @@ CONTEXT_PER_SEQUENCE = 512
 
 
 def main() -> None:
-    import xllamacpp
-
+    xllamacpp: Any = import_module("xllamacpp")  # of the Python that runs this; BindChat's own need not have it
     gguf, num_threads = sys.argv[1:]
     params: Any = xllamacpp.CommonParams()
     params.model.path = gguf

@@ -6,9 +6,11 @@ import sys
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+import transformers
 
 from benchmarks.decode_peers.worker import serve_runs
+
+library: Any = transformers  # its functions carry no types
 
 
 def options(num_new: int) -> dict[str, Any]:
@@ -22,14 +24,14 @@ def decode_static(model: Any, prompts: list[list[int]], num_new: int) -> int:
     longest = max(map(len, prompts))
     token_ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    out = model.generate(token_ids, attention_mask=mask, generation_config=GenerationConfig(**options(num_new)))
+    out = model.generate(token_ids, attention_mask=mask, generation_config=library.GenerationConfig(**options(num_new)))
     return int(out.shape[0] * (out.shape[1] - longest))
 
 
 @torch.inference_mode()
 def decode_continuous(model: Any, prompts: list[list[int]], num_new: int) -> int:
     """Let the library batch continuously over its paged cache."""
-    config = GenerationConfig(**{**options(num_new), "eos_token_id": -1})
+    config = library.GenerationConfig(**{**options(num_new), "eos_token_id": -1})
     outputs = model.generate_batch(inputs=prompts, generation_config=config)
     return sum(len(output.generated_tokens) for output in outputs.values())
 
@@ -37,7 +39,7 @@ def decode_continuous(model: Any, prompts: list[list[int]], num_new: int) -> int
 def main() -> None:
     folder, num_threads, way = sys.argv[1:]
     torch.set_num_threads(int(num_threads))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = library.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     decode = {"static": decode_static, "continuous": decode_continuous}[way]
     serve_runs(lambda prompts, num_new: decode(model, prompts, num_new))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 from benchmarks.decode_peers.worker import serve_runs
@@ -12,9 +13,8 @@ CACHE_BYTES = 600 << 20
 
 
 def main() -> None:
-    import torch
-    import vllm
-
+    torch: Any = import_module("torch")
+    vllm: Any = import_module("vllm")  # of the Python that runs this; BindChat's own need not have it
     folder, num_threads = sys.argv[1:]
     torch.set_num_threads(int(num_threads))
     engine: Any = vllm.LLM(

@@ -27,8 +27,7 @@ _SHARED_TOKENS = 1024  # attended tokens of a step from which a second thread ea
 
 def raw(tensor: Tensor) -> AnyArray:
     """Return the memory of a CPU tensor as the kernels take it: bfloat16 as its bits."""
-    array = tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
-    return cast(AnyArray, array)
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def supports(decoder: Llama) -> bool:

@@ -105,7 +105,7 @@ class DecodeGraphs:
                 logits.copy_(self._step(inputs, num_tokens))
 
             return _Captured(inputs, logits, rerun)
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_RUNS):

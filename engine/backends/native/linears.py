@@ -75,7 +75,7 @@ class Int4Linear:
         flat = x.flatten(0, -2)  # (N, K)
         out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self._weight, GROUP, self._scales)
         out = out.view(*x.shape[:-1], -1)
-        return out if self._bias is None else out + self._bias
+        return out if self._bias is None else out.add_(self._bias)
 
 
 class Int8Linear:
@@ -90,7 +90,8 @@ class Int8Linear:
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
-        scale = torch.linalg.vector_norm(x, float("inf"), dim=-1, keepdim=True, dtype=torch.float32) / 127  # (N, 1)
+        scale = torch.linalg.vector_norm(x, float("inf"), dim=-1, keepdim=True, dtype=torch.float32)
+        scale = scale.div_(127).clamp_min_(torch.finfo(torch.float32).tiny)  # (N, 1)
         levels = (x * (1 / scale)).add_(128.5).to(torch.uint8)  # (N, K); dropping the fraction rounds
         out = torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, 128, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
@@ -100,7 +101,7 @@ class Int8Linear:
 
 def split_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return levels `(rows, K)` in [0, 15], scales and offsets `(rows, K / 32)` of a weight `(rows, K)`."""
-    groups = weight.float().unflatten(1, (-1, GROUP))  # (rows, K / 32, 32)
+    groups = weight.float().view(weight.shape[0], -1, GROUP)  # (rows, K / 32, 32)
     offset, largest = groups.aminmax(dim=-1)
     scale = (largest - offset) / LEVELS
     levels = (groups - offset[..., None]) / scale.clamp_min(torch.finfo(torch.float32).tiny)[..., None]
@@ -109,8 +110,9 @@ def split_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _reproduces(weight: Tensor, levels: Tensor, scale: Tensor, offset: Tensor) -> bool:
     """Say whether the levels give the weight back to within the rounding of bfloat16."""
-    groups = weight.float().unflatten(1, (-1, GROUP))  # (rows, K / 32, 32)
-    error = (levels.unflatten(1, (-1, GROUP)) * scale[..., None] + offset[..., None]).sub_(groups).abs_().amax(dim=-1)
+    groups = weight.float().view(weight.shape[0], -1, GROUP)  # (rows, K / 32, 32)
+    restored = levels.view(weight.shape[0], -1, GROUP) * scale[..., None] + offset[..., None]
+    error = restored.sub_(groups).abs_().amax(dim=-1)
     return bool((error <= groups.abs().amax(dim=-1) * _EXACT).all())
 
 
