@@ -11,6 +11,7 @@ from server.context import ModelFacts, Service
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from engine.backends import DecodingConfig
     from engine.document_store import DocumentStore
     from engine.encoding.caches import VisualCaches
     from engine.encoding.files import FileEmbedder
@@ -45,7 +46,7 @@ def damaged_files(settings: Settings) -> list[str]:
 def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     """Connect everything that serves a loaded model."""
     from cache_index.embedding_memo import EmbeddingMemo
-    from engine.backends import BACKENDS, DecodingConfig
+    from engine.backends import BACKENDS
     from engine.batch_journal import BatchJournal
     from engine.encoding.fusion import fuse, only_medium
     from engine.encoding.runner import EncoderRunner, EncodingConfig
@@ -54,20 +55,10 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     from engine.pipeline import Pipeline, PipelineConfig
     from media.decode import DecodeWorkers
     from media.fetch import RemoteFetcher
-    from models.devices import decoder_device
 
     limits = _media_limits(settings)
     max_context = min(settings.max_context or bundle.decoder.config.max_context, bundle.decoder.config.max_context)
-    decoding = DecodingConfig(
-        max_slots=settings.max_slots,
-        max_queue=settings.max_queue,
-        max_context=max_context,
-        max_cache_tokens=_cache_tokens(settings, bundle),
-        reuse_prefixes=settings.reuse_prefixes,
-        weights_dtype=settings.weights_dtype,
-        device=decoder_device(settings.device),
-        num_threads=settings.num_threads,
-    )
+    decoding = _decoding_config(settings, bundle, max_context)
     caches = _visual_caches(settings, bundle)
     pipeline = Pipeline(
         bundle,
@@ -157,6 +148,22 @@ def _visual_caches(settings: Settings, bundle: ModelBundle) -> VisualCaches | No
     named = {name: Path(path) for name, _, path in pairs}
     where = WhereIndexes(named=named, copies=settings.cache_dir, on_gpu=settings.cache_device == "cuda")
     return VisualCaches(bundle, where)
+
+
+def _decoding_config(settings: Settings, bundle: ModelBundle, max_context: int) -> DecodingConfig:
+    from engine.backends import DecodingConfig
+    from models.devices import decoder_device
+
+    return DecodingConfig(
+        max_slots=settings.max_slots,
+        max_queue=settings.max_queue,
+        max_context=max_context,
+        max_cache_tokens=_cache_tokens(settings, bundle),
+        reuse_prefixes=settings.reuse_prefixes,
+        weights_dtype=settings.weights_dtype,
+        device=decoder_device(settings.device),
+        num_threads=settings.num_threads,
+    )
 
 
 def _cache_tokens(settings: Settings, bundle: ModelBundle) -> int | None:
