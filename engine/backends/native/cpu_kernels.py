@@ -142,11 +142,15 @@ def turn_and_store(
 
 
 @_helper
-def _score(query: Any, keys: Any, wide: Any, scores: Any) -> None:
-    """Write the products of queries `(G, Dh)` with keys `(T, Dh)` to `scores` `(G, T)`; `wide` `(Dh,)` is scratch."""
-    for t in range(keys.shape[0]):
+def _score(query: Any, keys: Any, where: Any, wide: Any, scores: Any) -> None:
+    """Write the products of queries `(G, Dh)` with keys of a slot and head to `scores` `(G, T)`; `wide` is scratch.
+
+    `where` is slot, head and number of tokens: a view of `keys` would hide that its rows are contiguous.
+    """
+    slot, h, num_tokens = where
+    for t in range(num_tokens):
         for i in range(query.shape[1]):
-            wide[i] = _widen(keys[t, i])
+            wide[i] = _widen(keys[slot, t, h, i])
         for g in range(query.shape[0]):
             score = np.float32(0)
             for i in range(query.shape[1]):
@@ -155,12 +159,13 @@ def _score(query: Any, keys: Any, wide: Any, scores: Any) -> None:
 
 
 @_helper
-def _mix(shares: Any, values: Any, wide: Any, total: Any) -> None:
-    """Write the sums of values `(T, Dh)` weighted by `shares` `(G, T)` to `total` `(G, Dh)`."""
+def _mix(shares: Any, values: Any, where: Any, wide: Any, total: Any) -> None:
+    """Write the sums of values of a slot and head weighted by `shares` `(G, T)` to `total` `(G, Dh)`."""
+    slot, h, num_tokens = where
     total[:] = np.float32(0)
-    for t in range(values.shape[0]):
+    for t in range(num_tokens):
         for i in range(total.shape[1]):
-            wide[i] = _widen(values[t, i])
+            wide[i] = _widen(values[slot, t, h, i])
         for g in range(total.shape[0]):
             share = shares[g, t]
             for i in range(total.shape[1]):
@@ -204,10 +209,11 @@ def attend_rows(
         for g in range(group):
             for i in range(width):
                 query[g, i] = _widen(queries[n, h * group + g, i]) * scale
-        _score(query, kv[0][slot, :num_tokens, h], wide, scores)
+        where = (slot, h, num_tokens)
+        _score(query, kv[0], where, wide, scores)
         for g in range(group):
             _softmax(scores[g], num_tokens)
-        _mix(scores, kv[1][slot, :num_tokens, h], wide, total)
+        _mix(scores, kv[1], where, wide, total)
         for g in range(group):
             for i in range(width):
                 out[n, h * group + g, i] = _narrow(total[g, i], out)

@@ -8,7 +8,7 @@ few rows is bound by the bytes of the weights, one of many rows by arithmetic, w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -26,7 +26,7 @@ _ROWS_HINT = 32  # any value gives the same layout for these shapes; rows per st
 _K_TILES = 1  # tiles of the inner dimension in the packed 4-bit layout; the CPU kernel ignores it
 _FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
 _ALL_ROWS = 1 << 30
-_REPEATS, _CALLS = 5, 20
+_REPEATS = 5
 _TIMED_BLOCKS = 8
 _EXACT = 2.0**-7  # of the largest weight of a group: two roundings to bfloat16
 
@@ -172,7 +172,7 @@ class _Ways:
         if dtype == "int4":
             self._max_few = _ALL_ROWS
         elif dtype == "auto" and grouped:
-            self._max_few = _rows_won_by_four_bits(blocks[0].feed_forward.w13)
+            self._max_few = _rows_won_by_four_bits(inner[: 4 * _TIMED_BLOCKS])
         self._has_int8 = bool(torch.cpu._is_vnni_supported())
 
     @property
@@ -198,28 +198,34 @@ class _Ways:
         return ByRows(few, few if self._max_few == _ALL_ROWS else many, max_few=self._max_few)
 
 
-def _rows_won_by_four_bits(linear: nn.Linear) -> int:
-    """Return up to how many rows the 4-bit way is the faster one, measured here."""
-    few, many = Int4Linear(linear), PackedLinear(linear)
+def _rows_won_by_four_bits(linears: list[nn.Linear]) -> int:
+    """Return up to how many rows the 4-bit way is the faster one, measured here.
+
+    Each run goes through more weights than caches hold, as a step does.
+    """
+    few = [Int4Linear(linear) for linear in linears]
+    if not all(way.is_exact for way in few):
+        return 0
+    many = [PackedLinear(linear) for linear in linears]
     won = 0
-    if not few.is_exact:
-        return won
     for num_rows in _FEW_ROWS:
-        x = torch.zeros(num_rows, linear.in_features, dtype=torch.bfloat16)
-        if _best_seconds(few, x) >= _best_seconds(many, x):
+        inputs = [torch.zeros(num_rows, linear.in_features, dtype=torch.bfloat16) for linear in linears]
+        if _best_seconds(few, inputs) >= _best_seconds(many, inputs):
             break
         won = num_rows
     return won
 
 
-def _best_seconds(linear: LinearFunction, x: Tensor) -> float:
+def _best_seconds(ways: Sequence[LinearFunction], inputs: list[Tensor]) -> float:
     """Return the shortest of some runs, in seconds of this thread so that other work on the machine does not count."""
-    times = []
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
     for _ in range(_REPEATS):
         started = time.thread_time()
-        for _ in range(_CALLS):
-            linear(x)
+        for way, x in zip(ways, inputs, strict=True):
+            way(x)
         times.append(time.thread_time() - started)
+    torch.set_num_threads(threads)
     return min(times)
 
 
