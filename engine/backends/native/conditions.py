@@ -62,6 +62,11 @@ class ConditionSlots:
         rows = np.array([slot if self._conditioned[slot] else -1 for slot in slots], dtype=np.int64)
         return rows if (rows >= 0).any() else None
 
+    def project(self, condition: AdapterPrompt) -> ConditionTable:
+        """Return the table of one request alone, its tokens padded to the decoder's P."""
+        prompts, mask = self._pad(condition)
+        return self._decoder.project_condition(prompts, mask=mask)
+
     def clear(self, slot: int) -> None:
         """Make a slot text only."""
         if self._conditioned[slot]:
