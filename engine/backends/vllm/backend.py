@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from core.errors import EngineFault, InvalidRequest, NotReady, Overloaded
+from core.errors import DeadlineExceeded, EngineFault, InvalidRequest, NotReady, Overloaded
 from core.telemetry import EventLog
 from core.types import AdapterPrompt, BackendStats, Condition, DecodeRequest, FinishReason, TokenEvent, TokenUsage
 from engine.backends import DecodingConfig
@@ -129,8 +129,12 @@ class VllmBackend:
 
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.token_ids)}
         fields = sampling_fields(request, self._bundle.tokenizer.eos_token_ids)
+        salt = request.tenant
         if packed is not None:
-            fields["extra_args"], prompt["cache_salt"] = packed
+            fields["extra_args"], condition_salt = packed
+            salt = f"{salt}/{condition_salt}"
+        if salt:  # cached blocks are shared within one tenant and one condition only
+            prompt["cache_salt"] = salt
         if guided is not None:
             fields["structured_outputs"] = StructuredOutputsParams(**guided)
         return prompt, SamplingParams(output_kind=RequestOutputKind.DELTA, **fields)
@@ -139,15 +143,19 @@ class VllmBackend:
         self, engine: AsyncLLM, request: DecodeRequest, prompt: dict[str, Any], params: Any
     ) -> AsyncIterator[TokenEvent]:
         reply = _Reply(self._bundle, request)
-        stream = engine.generate(prompt, params, request.request_id, lora_request=self._lora)
+        order = {"lora_request": self._lora, "priority": request.priority}
+        stream = engine.generate(prompt, params, request.request_id, **order)
         try:
             while not reply.ended:
-                events = reply.take(await anext(stream))
+                async with asyncio.timeout_at(request.deadline_s):  # the loop's clock is time.monotonic
+                    events = reply.take(await anext(stream))
                 self._live[request.request_id] = True
                 self._num_steps += 1
                 self._num_tokens += len(events)
                 for event in events:
                     yield event
+        except TimeoutError as error:
+            raise DeadlineExceeded("the request ran out of its time while its reply was generated") from error
         except (InvalidRequest, asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:  # the engine's processes are gone, or vLLM refused what we let through
@@ -181,6 +189,7 @@ class VllmBackend:
             "enable_prefix_caching": options.prefix_caching,
             "enforce_eager": options.eager,
             "disable_log_stats": True,
+            "scheduling_policy": "priority",
         }
         if not torch.cuda.is_available():  # the V1 runner, which needs the row tracker
             arguments["logits_processors"] = [ROW_TRACKER]
