@@ -47,6 +47,10 @@ QUESTIONS = (
 )
 
 
+class ContestantFailed(Exception):
+    """A contestant's process ended or made another number of tokens; what it printed is above."""
+
+
 @dataclass(slots=True)
 class Contestant:
     """One engine in its process. `rates` holds the tokens per second of its rounds by concurrency."""
@@ -54,13 +58,19 @@ class Contestant:
     name: str
     process: subprocess.Popen[str]
     rates: dict[int, list[float]] = field(default_factory=dict)
+    has_failed: bool = False
 
     def run(self, prompts: list[list[int]], num_new: int) -> float:
         """Decode and return tokens per second."""
         answer = self._ask({"prompts": prompts, "num_new": num_new})
         if answer["tokens"] != len(prompts) * num_new:
-            raise SystemExit(f"{self.name} made {answer['tokens']} tokens of {len(prompts) * num_new}")
+            raise ContestantFailed(f"{self.name} made {answer['tokens']} tokens of {len(prompts) * num_new}")
         return float(answer["tokens"] / answer["seconds"])
+
+    def note(self, concurrency: int, rate: float | None) -> None:
+        """Keep the rate of a round that was run."""
+        if rate is not None:
+            self.rates.setdefault(concurrency, []).append(rate)
 
     def wait_until_ready(self) -> None:
         self._ask(None)
@@ -83,7 +93,7 @@ class Contestant:
             self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} ended early; its messages are above")
+            raise ContestantFailed(f"{self.name} ended early; its messages are above")
         return json.loads(line)
 
 
@@ -139,7 +149,7 @@ def export_decoder(folder: Path) -> None:
         "hidden_act": "silu",
         "torch_dtype": "bfloat16",
         "bos_token_id": 1,
-        "eos_token_id": 2,
+        "eos_token_id": None,  # no engine may end early
     }
     (folder / "config.json").write_text(json.dumps(description))
 
@@ -169,19 +179,40 @@ def start_all(stack: ExitStack, arguments: argparse.Namespace, folder: Path) -> 
         wanted.append(("llama.cpp", arguments.llama_python, "llama_cpp_peer", str(decoder_file()), threads))
     if arguments.vllm_python:
         wanted.append(("vLLM", arguments.vllm_python, "vllm_peer", str(folder), threads))
-    return [stack.enter_context(contestant(*entry)) for entry in wanted]
+    started = []
+    for entry in wanted:
+        try:
+            started.append(stack.enter_context(contestant(*entry)))
+        except ContestantFailed as error:
+            if entry[0] == OURS:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+    return started
 
 
 def take_turns(contestants: list[Contestant], arguments: argparse.Namespace) -> None:
     """Run every contestant at every concurrency, one after the other, round by round."""
     prompts = make_prompts(max(arguments.concurrency))
     for one in contestants:
-        one.run(prompts[:1], 2)
+        one_turn(one, prompts[:1], 2)
     for turn, concurrency in product(range(arguments.rounds), arguments.concurrency):
         for one in contestants if turn % 2 == 0 else reversed(contestants):
             if one.expected_s(concurrency, arguments.tokens) <= arguments.patience:
-                rate = one.run(prompts[:concurrency], arguments.tokens)
-                one.rates.setdefault(concurrency, []).append(rate)
+                one.note(concurrency, one_turn(one, prompts[:concurrency], arguments.tokens))
+
+
+def one_turn(one: Contestant, prompts: list[list[int]], num_new: int) -> float | None:
+    """Return tokens per second; a peer that fails is told and left out from then on, ours must not fail."""
+    if one.has_failed:
+        return None
+    try:
+        return one.run(prompts, num_new)
+    except (ContestantFailed, BrokenPipeError) as error:
+        if one.name == OURS:
+            raise
+        one.has_failed = True
+        print(f"left out: {error}", file=sys.stderr)
+        return None
 
 
 def summarise(contestants: list[Contestant], concurrencies: list[int]) -> list[dict[str, Any]]:

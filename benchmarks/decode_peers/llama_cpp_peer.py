@@ -26,7 +26,8 @@ def main() -> None:
     pool = ThreadPoolExecutor(MAX_CONCURRENCY)
 
     def reply(prompt: list[int], num_new: int) -> int:
-        body = {"prompt": prompt, "n_predict": num_new, "ignore_eos": True, "temperature": 0, "cache_prompt": False}
+        length = {"n_predict": num_new, "max_tokens": num_new, "ignore_eos": True}
+        body = {"prompt": prompt, **length, "temperature": 0, "cache_prompt": False}
         answer = server.handle_completions(body)
         return int(answer["usage"]["completion_tokens"] if "usage" in answer else answer["tokens_predicted"])
 

@@ -15,7 +15,8 @@ library: Any = transformers  # its functions carry no types
 
 def options(num_new: int) -> dict[str, Any]:
     """Return greedy decoding of exactly `num_new` tokens; id 0 stands for padding, an end is never looked for."""
-    return {"max_new_tokens": num_new, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    length = {"max_new_tokens": num_new, "min_new_tokens": num_new}
+    return {**length, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
 
 
 @torch.inference_mode()
@@ -31,7 +32,7 @@ def decode_static(model: Any, prompts: list[list[int]], num_new: int) -> int:
 @torch.inference_mode()
 def decode_continuous(model: Any, prompts: list[list[int]], num_new: int) -> int:
     """Let the library batch continuously over its paged cache."""
-    config = library.GenerationConfig(**{**options(num_new), "eos_token_id": -1})
+    config = library.GenerationConfig(**{**options(num_new), "min_new_tokens": None, "eos_token_id": -1})
     outputs = model.generate_batch(inputs=prompts, generation_config=config)
     return sum(len(output.generated_tokens) for output in outputs.values())
 
