@@ -55,9 +55,9 @@ def _is_right(name: str, wanted: Sequence[str]) -> bool:
     return any(contains_name(name, other) for other in wanted)
 
 
-def embed_tree(files: Sequence[Path], model: str) -> tuple[FloatArray, list[Path]]:
+def embed_tree(files: Sequence[Path], model: str, audio_encoder: str) -> tuple[FloatArray, list[Path]]:
     """Return unit embeddings of the files that could be embedded, and these files."""
-    bundle = load_model(model, torch.float32)
+    bundle = load_model(model, torch.float32, audio_encoder=audio_encoder)
     limits = MediaLimits()
     service = EncodingService(DecodeWorkers(limits), EncoderRunner(bundle.encoders, EncodingConfig()))
     with FileEmbedder(service, MediaIntake(limits), encoder_id=bundle.joint_space_id) as embed:
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("tree", type=Path)
     parser.add_argument("--index", type=Path, default=Path("models/mini/gallery"))
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--audio-encoder", default="auto", choices=["auto", "tower", "yamnet"])
     parser.add_argument("--synonyms", type=Path, help="JSON: class to list of further right names")
     parser.add_argument("--limit", type=int, help="take this many files, drawn at random")
     arguments = parser.parse_args()
@@ -78,7 +79,7 @@ def main() -> None:
     if arguments.limit is not None and arguments.limit < len(files):
         files = sorted(random.Random(0).sample(files, arguments.limit))
     synonyms: Mapping[str, list[str]] = json.loads(arguments.synonyms.read_text()) if arguments.synonyms else {}
-    vectors, kept = embed_tree(files, arguments.model)
+    vectors, kept = embed_tree(files, arguments.model, arguments.audio_encoder)
     right = [[path.parent.name, *synonyms.get(path.parent.name, [])] for path in kept]
     cache = VisualCache(open_index(arguments.index, memory_map=True))
     names, name_rows = named_rows(open_index(arguments.index))
