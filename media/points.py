@@ -13,7 +13,7 @@ from media import meshes
 from media.array import read_npy
 from media.containers import DecodeJob
 from media.limits import MediaLimits
-from media.meshes import Shape, columns, sample_surface, table, text_lines
+from media.meshes import Shape, Vertices, columns, sample_surface, table, text_lines
 
 NUM_MESH_SAMPLES = 8192
 _MIN_POINTS = 3
@@ -23,6 +23,7 @@ def decode_points(data: bytes, job: DecodeJob) -> DecodedMedia:
     """Decode a cloud or a mesh to `(N, 3)` float32 in the file's own units and axes.
 
     A mesh gives 8192 points spread evenly over its surface, the same ones each time; colours and normals are left out.
+    A shape far from the origin, as scans in map coordinates are, is moved to it before float32 would blur it.
     Scanners mark missing points as NaN: such rows are dropped. Raises `MediaTooLarge` over `max_points`,
     `UnsupportedMedia` for a compressed variant and `MediaDecodeError` for damage or fewer than 3 points.
     """
@@ -34,7 +35,7 @@ def decode_points(data: bytes, job: DecodeJob) -> DecodedMedia:
             if triangles is not None and len(triangles):
                 job.limits.check_points(len(triangles))
                 points = sample_surface(vertices, triangles, num_points=NUM_MESH_SAMPLES, seed=0)
-            points32 = np.ascontiguousarray(points, dtype=np.float32)  # (N, 3)
+            points32 = np.ascontiguousarray(_near_origin(points), dtype=np.float32)  # (N, 3)
     except (AppError, MemoryError):
         raise
     except Exception as error:  # text and binary parsers raise ValueError, IndexError, struct.error, UnicodeError ...
@@ -43,6 +44,16 @@ def decode_points(data: bytes, job: DecodeJob) -> DecodedMedia:
     if len(finite) < _MIN_POINTS:
         raise MediaDecodeError(f"the shape has {len(finite)} usable points; at least {_MIN_POINTS} are needed")
     return DecodedMedia(container=job.container, array=finite)
+
+
+def _near_origin(points: Vertices) -> Vertices:
+    """Subtract the median of `(N, 3)` when it is over 1000 times the middle half's extent away from the origin."""
+    finite = points[np.isfinite(points).all(axis=1)]
+    if len(finite) < _MIN_POINTS:
+        return points
+    low, middle, high = np.percentile(finite[:: 1 + len(finite) // 10_000], (25, 50, 75), axis=0)
+    far = np.abs(middle).max() > 1000 * (high - low).max()
+    return points - middle if far else points
 
 
 def _read_xyz(data: bytes, limits: MediaLimits) -> Shape:

@@ -9,6 +9,7 @@ from core.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
 WEIGHTS = FOLDER / "mini.safetensors"
+POINT_WEIGHTS = FOLDER / "points.safetensors"
 VOCABULARY = FOLDER / "vocabulary.json"
 GALLERY = FOLDER / "gallery"
 AUDIO_WEIGHTS = FOLDER / "audio.safetensors"

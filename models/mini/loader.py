@@ -19,6 +19,7 @@ from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import (
     CONDITIONED_TEMPLATE,
     GALLERY,
+    POINT_WEIGHTS,
     WEIGHTS,
     decoder_file,
     picture_network_file,
@@ -26,6 +27,7 @@ from models.mini.assets import (
 )
 from models.mini.audio_files import AudioEncoderChoice, audio_sources, load_audio_encoder
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
+from models.mini.points import load_point_encoder
 from models.mini.text import MiniTextEncoder
 from models.mini.video import MiniVideoEncoder
 
@@ -49,7 +51,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
     digest = file_sha256(WEIGHTS)
     encoder = _picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
     tokenizer = load_gguf_tokenizer(decoder_file())
-    files: tuple[Path, ...] = (WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
+    files: tuple[Path, ...] = (WEIGHTS, POINT_WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
     files += audio_sources(audio_encoder)
     sources = {path.name: digest if path == WEIGHTS else file_sha256(path) for path in files}
     text_encoder = MiniTextEncoder(text_network_file(), f"mini-text-{sources[text_network_file().name][:16]}")
@@ -63,6 +65,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
             Modality.VIDEO: MiniVideoEncoder(encoder),
             Modality.AUDIO: load_audio_encoder(audio_encoder),
             Modality.TEXT: text_encoder,
+            Modality.POINT_CLOUD: load_point_encoder(POINT_WEIGHTS),
         },
         embedding_width=BRIDGE.embedding_width,
         cache_index=GALLERY if GALLERY.is_dir() else None,  # its recipe begins without one
