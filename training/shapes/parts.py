@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -185,7 +186,7 @@ def plate(outline: Sequence[Point] | Array, thickness: float, *, top: float = 1.
     return skin(np.stack(rings))
 
 
-def sheet(rows: npt.ArrayLike | Sequence[npt.ArrayLike]) -> Triangles:
+def sheet(rows: Sequence[Any] | Array) -> Triangles:
     """Return an open surface through a grid of points."""
     return skin(np.asarray(rows, dtype=np.float64), closed=False, caps=False)
 
