@@ -86,6 +86,12 @@ class Overloaded(AppError):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Overloaded):
+    """This client has asked for its share; others are served."""
+
+    code = "rate_limit_exceeded"
+
+
 class NotReady(AppError):
     """The server is starting or stopping."""
 

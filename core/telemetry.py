@@ -1,12 +1,13 @@
-"""Log events with fields, never sentences or payloads; milliseconds per stage."""
+"""Log events with fields, never sentences or payloads; milliseconds per stage; measurements for metrics and traces."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -48,3 +49,41 @@ class StageTimer:
         finally:
             elapsed_ms = (self._clock() - started) * 1000
             self.milliseconds[name] = round(self.milliseconds.get(name, 0.0) + elapsed_ms, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One thing that was measured: the seconds of a stage, or an amount such as bytes. `started_ns` is since 1970."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str]
+    started_ns: int
+
+
+class Measurements:
+    """Carry measurements from the layers that make them to quick listeners, called in any thread."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Measurement], None]] = []
+
+    def listen(self, listener: Callable[[Measurement], None]) -> None:
+        self._listeners.append(listener)
+
+    @contextmanager
+    def timed(self, name: str, **labels: str) -> Iterator[None]:
+        """Tell the seconds spent inside the block, also when it raises."""
+        started_ns, started_s = time.time_ns(), time.perf_counter()
+        try:
+            yield
+        finally:
+            self._tell(name, time.perf_counter() - started_s, labels, started_ns)
+
+    def count(self, name: str, amount: float, **labels: str) -> None:
+        """Tell an amount."""
+        self._tell(name, amount, labels, time.time_ns())
+
+    def _tell(self, name: str, value: float, labels: Mapping[str, str], started_ns: int) -> None:
+        measurement = Measurement(name=name, value=value, labels=labels, started_ns=started_ns)
+        for listener in self._listeners:
+            listener(measurement)

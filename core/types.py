@@ -301,13 +301,19 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStats:
-    """A snapshot of a decoder backend. `num_steps` grows while the loop makes progress."""
+    """A snapshot of a decoder backend. `num_steps` grows while the loop makes progress.
+
+    `num_restarts` counts the times the loop failed as a whole and went on; `kv_tokens` are places of the KV cache.
+    """
 
     slots_total: int
     slots_in_use: int
     queue_length: int
     num_steps: int
     num_tokens: int
+    num_restarts: int = 0
+    kv_tokens_in_use: int = 0
+    kv_tokens_total: int = 0
 
 
 class ModalityEncoder(Protocol):

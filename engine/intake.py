@@ -11,6 +11,7 @@ from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
 from core.errors import InvalidRequest, MediaDecodeError, MediaFetchError, MediaTooLarge, UnsupportedMedia
+from core.telemetry import Measurements
 from core.types import MediaBlob, MediaSampling, Modality
 from media.animation import pack_frames
 from media.fetch import FetchPolicy, RemoteFetcher
@@ -28,8 +29,11 @@ class MediaIntake:
     `expected` is what the part takes; None lets the bytes decide.
     """
 
-    def __init__(self, limits: MediaLimits, fetcher: RemoteFetcher | None = None) -> None:
+    def __init__(
+        self, limits: MediaLimits, fetcher: RemoteFetcher | None = None, measurements: Measurements | None = None
+    ) -> None:
         self.limits = limits
+        self._measurements = measurements or Measurements()
         self._fetcher = fetcher or RemoteFetcher(FetchPolicy())
 
     def from_bytes(
@@ -47,6 +51,7 @@ class MediaIntake:
             modality, container = resolve(data, declared_type=declared_type, expected=expected)
         except (MediaDecodeError, UnsupportedMedia) as error:
             raise type(error)(error.message, param=param) from None
+        self._measurements.count("media_bytes", len(data), modality=str(modality))
         digest = hashlib.sha256(data).hexdigest()
         return MediaBlob(modality=modality, container=container, data=data, sha256=digest, weight=weight)
 

@@ -72,6 +72,10 @@ class PipelineHealth:
     slots_in_use: int
     slots_total: int
     requests_in_flight: int
+    stalled_s: float = 0.0  # since the last step, while work waits
+    num_restarts: int = 0
+    kv_tokens_in_use: int = 0
+    kv_tokens_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +83,12 @@ class PipelineConfig:
     """`max_in_flight` bounds the choices (`n` of every request) that are admitted at once.
 
     Keep it at or below slots plus queue of the backend, which then never has to refuse the second choice of a request.
+    `max_tokens_in_flight` bounds the sum of prompt tokens and tokens asked for over these choices.
     """
 
     max_context: int
     max_in_flight: int = 64
+    max_tokens_in_flight: int | None = None
     stall_after_s: float = 120.0
     created_s: int = 0
 
@@ -112,13 +118,15 @@ class Watchdog:
         self._clock = clock
         self._num_steps = -1
         self._moved_s = clock()
+        self.stalled_s = 0.0
 
     def observe(self, stats: BackendStats) -> bool:
         """Return False once the same step count has been seen, with work at hand, for `stall_after_s`."""
         idle = stats.slots_in_use == 0 and stats.queue_length == 0
         if idle or stats.num_steps != self._num_steps:
             self._num_steps, self._moved_s = stats.num_steps, self._clock()
-        return self._clock() - self._moved_s < self._stall_after_s
+        self.stalled_s = self._clock() - self._moved_s
+        return self.stalled_s < self._stall_after_s
 
 
 class Pipeline:
@@ -144,6 +152,7 @@ class Pipeline:
         self._is_ready = False
         self._num_requests = 0
         self._num_choices = 0
+        self._reserved_tokens: dict[str, int] = {}  # by request
 
     async def start(self) -> None:
         """Start decoders, encoders and backend; if one fails, stop those that run."""
@@ -183,6 +192,10 @@ class Pipeline:
         return PipelineHealth(
             ready=self._is_ready,
             live=self._watchdog.observe(stats),
+            stalled_s=self._watchdog.stalled_s,
+            num_restarts=stats.num_restarts,
+            kv_tokens_in_use=stats.kv_tokens_in_use,
+            kv_tokens_total=stats.kv_tokens_total,
             queue_length=stats.queue_length,
             slots_in_use=stats.slots_in_use,
             slots_total=stats.slots_total,
@@ -270,6 +283,7 @@ class Pipeline:
         try:
             yield
         finally:
+            self._reserved_tokens.pop(request.request_id, None)
             self._num_requests -= 1
             self._num_choices -= request.num_replies
 
@@ -280,6 +294,7 @@ class Pipeline:
         self._encoding.check(media)
         with timer.stage("prompt"):
             prompts = self._prompts.build_each(request)
+            self._reserve(request, prompts)
         with timer.stage("embed"):
             joint = await self._encoding.embed(media, tenant=request.tenant) if media else None
         with timer.stage("cache"):
@@ -310,6 +325,23 @@ class Pipeline:
             for place, token_ids in enumerate(prompts)
             for choice in range(request.num_choices)
         ]
+
+    def _reserve(self, request: ChatRequest, prompts: Sequence[Sequence[int]]) -> None:
+        """Count the tokens of an admitted request. Raises `Overloaded` beyond the bound."""
+        limit = self._config.max_tokens_in_flight
+        if limit is None:
+            return
+        wanted = request.num_choices * sum(len(prompt) + request.sampling.max_tokens for prompt in prompts)
+        if wanted > limit:
+            raise InvalidRequest(
+                f"the prompt and the tokens asked for are {wanted} tokens in all; at most {limit} may be in flight "
+                "(max_tokens_in_flight); ask for fewer",
+                param="max_completion_tokens",
+            )
+        in_flight = sum(self._reserved_tokens.values())
+        if in_flight + wanted > limit:
+            raise Overloaded(f"{in_flight} of {limit} tokens are in flight (max_tokens_in_flight); try again soon")
+        self._reserved_tokens[request.request_id] = wanted
 
     async def _condition(self, request_id: str, vector: FloatArray | None, confidence: float | None) -> Condition:
         try:

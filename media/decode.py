@@ -27,7 +27,7 @@ from core.errors import (
     Overloaded,
     UnsupportedMedia,
 )
-from core.telemetry import EventLog
+from core.telemetry import EventLog, Measurements
 from core.types import AnyArray, DecodedMedia, MediaBlob
 from media.containers import CONTAINERS, DecodeJob, decoder_key
 from media.limits import DecodeOptions, MediaLimits
@@ -121,6 +121,7 @@ class DecodeWorkers:
         max_queue: int = 256,
         containers: Mapping[str, str] | None = None,
         options: DecodeOptions | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
         self._limits = limits
         self._containers = dict(CONTAINERS if containers is None else containers)
@@ -128,6 +129,7 @@ class DecodeWorkers:
         self._num_workers = num_workers
         self._max_queue = max_queue
         self._log = EventLog("bindchat.decode")
+        self._measurements = measurements or Measurements()
         self._queue: asyncio.Queue[_Row] | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._lanes: list[asyncio.Task[None]] = []
@@ -183,7 +185,8 @@ class DecodeWorkers:
             self._queue.put_nowait(row)
         except asyncio.QueueFull:
             raise Overloaded(f"{self._max_queue} media are waiting to be decoded; try again shortly") from None
-        return await row.outcome
+        with self._measurements.timed("media_decode", modality=str(blob.modality)):
+            return await row.outcome
 
     def stats(self) -> DecodeStats:
         """Return a snapshot of the pool."""

@@ -6,17 +6,21 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
 from core.errors import MediaFetchError, MediaTooLarge
+from core.telemetry import Measurements
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 _CARRIERS_OF_IPV4 = tuple(
     ipaddress.IPv6Network(block)
     for block in ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")
 )
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that IANA has given out; site-local fec0::/10 is not in it
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -41,15 +45,27 @@ def is_public_address(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(parsed, ipaddress.IPv6Address) and any(parsed in block for block in _CARRIERS_OF_IPV4):
+    is_v6 = isinstance(parsed, ipaddress.IPv6Address)
+    if is_v6 and (parsed not in _GLOBAL_UNICAST or any(parsed in block for block in _CARRIERS_OF_IPV4)):
         return False
     return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or parsed.is_unspecified)
 
 
-async def resolve_host(host: str, port: int) -> Sequence[str]:
-    """Return every address of a host by the system's resolver. Raises `OSError` when there is none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+class SystemResolver:
+    """Every address of a host by the system's resolver, in threads of its own.
+
+    A name server that keeps silent holds a thread for longer than any timeout here; it must not be one of those that
+    decode JSON.
+    """
+
+    def __init__(self, num_threads: int = 4) -> None:
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="resolve")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses. Raises `OSError` when there is none."""
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [str(entry[4][0]) for entry in found]
 
 
 class RemoteFetcher:
@@ -59,12 +75,14 @@ class RemoteFetcher:
         self,
         policy: FetchPolicy,
         *,
-        resolver: Resolver = resolve_host,
+        resolver: Resolver | None = None,
         is_allowed_address: Callable[[str], bool] = is_public_address,
+        measurements: Measurements | None = None,
     ) -> None:
         self._policy = policy
-        self._resolver = resolver
+        self._resolver = resolver or SystemResolver()
         self._is_allowed_address = is_allowed_address
+        self._measurements = measurements or Measurements()
 
     async def fetch(self, url: str) -> bytes:
         """Return the body behind a URL.
@@ -78,8 +96,9 @@ class RemoteFetcher:
         # Proxies of the environment would resolve the name again, and a kept connection would skip the checks.
         client = httpx.AsyncClient(trust_env=False, timeout=policy.timeout_s, limits=httpx.Limits(max_connections=1))
         try:
-            async with asyncio.timeout(policy.timeout_s), client:
-                return await self._follow(client, url)
+            with self._measurements.timed("media_fetch"):
+                async with asyncio.timeout(policy.timeout_s), client:
+                    return await self._follow(client, url)
         except TimeoutError:
             raise MediaFetchError(f"fetching took longer than {policy.timeout_s:g} s; send the file itself") from None
         except httpx.HTTPError as error:

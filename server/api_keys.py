@@ -43,6 +43,9 @@ class ApiKey:
 ANYONE = ApiKey(name="", is_admin=True)
 """Who calls a server that asks for no key: the operator, alone on the machine or by explicit choice."""
 
+NOBODY = ApiKey(name="")
+"""Who reads an open path of a server that asks for keys, without one."""
+
 
 class KeyRing:
     """Every key of one server, from its settings and from a file that `reload` reads again."""

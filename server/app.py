@@ -20,6 +20,7 @@ from server.middleware import TraceMiddleware
 from server.response_runs import fail_interrupted
 from server.routes import ROUTERS
 from server.settings import Settings
+from server.throttle import KeyThrottle, ThrottleMiddleware
 
 ServiceBuilder = Callable[[Settings], Service]
 LoadObserver = Callable[[AppContext, float], None]
@@ -57,6 +58,15 @@ def create_app(
     for name in ROUTERS.names():
         app.include_router(ROUTERS.load(name), responses=documented_errors())
     install_error_handlers(app)
+    _add_middleware(app, context)
+    return app
+
+
+def _add_middleware(app: FastAPI, context: AppContext) -> None:
+    """Wrap the endpoints; what is added last is the outermost."""
+    settings = context.settings
+    throttle = KeyThrottle(requests_per_minute=settings.requests_per_minute, max_concurrent=settings.max_concurrent)
+    app.add_middleware(ThrottleMiddleware, throttle=throttle)
     app.add_middleware(ApiKeyMiddleware, keys=context.keys)
     if settings.cors_origins:
         app.add_middleware(
@@ -69,8 +79,7 @@ def create_app(
         keys=context.keys,
     )
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(TraceMiddleware, metrics=context.metrics, log=log)  # the last added is the outermost
-    return app
+    app.add_middleware(TraceMiddleware, metrics=context.metrics, log=context.log, unanswered=context.unanswered)
 
 
 async def _load(app: FastAPI, build: ServiceBuilder, on_loaded: LoadObserver) -> None:
@@ -79,6 +88,7 @@ async def _load(app: FastAPI, build: ServiceBuilder, on_loaded: LoadObserver) ->
     try:
         service = await asyncio.to_thread(build, context.settings)
         await service.pipeline.start()
+        service.measurements.listen(context.metrics.observe)
         await asyncio.to_thread(fail_interrupted, service.documents)
         context.loaded = service
         await app.state.batches.resume()

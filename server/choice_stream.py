@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -26,11 +27,18 @@ class ChoiceStream:
     """
 
     def __init__(
-        self, events: AsyncIterator[ChoiceEvent], *, timeout_s: float, on_first: Callable[[], None] = lambda: None
+        self,
+        events: AsyncIterator[ChoiceEvent],
+        *,
+        timeout_s: float,
+        on_first: Callable[[], None] = lambda: None,
+        on_gap: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._events = cast("AsyncGenerator[ChoiceEvent, None]", events)
         self._timeout_s = timeout_s
         self._on_first = on_first
+        self._on_gap = on_gap
+        self._last_s: dict[int, float] = {}  # by choice
         self._head: list[ChoiceEvent | Exception | None] = []  # taken from the buffer, not yet read
         self._buffer: asyncio.Queue[ChoiceEvent | Exception | None] = asyncio.Queue(MAX_BUFFERED_EVENTS)
         self._stop_reason: AppError | None = None
@@ -68,7 +76,7 @@ class ChoiceStream:
         try:
             async with asyncio.timeout(self._timeout_s), aclosing(self._events) as events:
                 async for event in events:
-                    self._note_arrival()
+                    self._note_arrival(event.choice)
                     await self._buffer.put(event)
         except TimeoutError:
             outcome = DeadlineExceeded(f"the reply took longer than {self._timeout_s:g} s; ask for fewer tokens")
@@ -80,7 +88,11 @@ class ChoiceStream:
             outcome = error
         await self._buffer.put(outcome)
 
-    def _note_arrival(self) -> None:
+    def _note_arrival(self, choice: int) -> None:
+        now_s = time.perf_counter()
+        if choice in self._last_s:
+            self._on_gap(now_s - self._last_s[choice])
+        self._last_s[choice] = now_s
         if not self._has_started:
             self._has_started = True
             self._on_first()

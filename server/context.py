@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from core.errors import AppError, NotReady, UnknownName
-from core.telemetry import EventLog
+from core.telemetry import EventLog, Measurements
 from server import __version__
 from server.api_keys import KeyRing
 from server.chat_request import ChatLimits, ChatRequestBuilder
 from server.choice_stream import ChoiceStream
 from server.media_reader import ReadFile
 from server.metrics import ServerMetrics
+from server.middleware import Unanswered
 from server.settings import Settings
-from server.uploads import BodyLimits
+from server.uploads import BodyLimits, JsonLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
     from engine.batch_journal import BatchJournal
@@ -58,6 +59,7 @@ class Service:
     stored_documents: DocumentStore | None = None
     journal: BatchJournal | None = None
     caches: VisualCaches | None = None
+    measurements: Measurements = field(default_factory=Measurements)
 
     @property
     def documents(self) -> DocumentStore:
@@ -93,9 +95,11 @@ class AppContext:
     background: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by the id of what they work for
     metrics: ServerMetrics = field(init=False)
     keys: KeyRing = field(init=False)
+    unanswered: Unanswered = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.unanswered = Unanswered(settings.body_timeout_s + settings.request_timeout_s)
         self.keys = KeyRing(keys=settings.api_keys, admin_keys=settings.admin_keys, file=settings.api_key_file)
         self.metrics = ServerMetrics(self.health, self.memo_stats)
 
@@ -128,15 +132,21 @@ class AppContext:
 
     def open_stream(self, events: AsyncIterator[ChoiceEvent], on_first: Callable[[], None]) -> ChoiceStream:
         """Start a reply that a draining server can still stop."""
-        stream = ChoiceStream(events, timeout_s=self.settings.request_timeout_s, on_first=on_first)
+        stream = ChoiceStream(
+            events,
+            timeout_s=self.settings.request_timeout_s,
+            on_first=on_first,
+            on_gap=self.metrics.inter_token_seconds.observe,
+        )
         self.streams.add(stream)
         stream.task.add_done_callback(lambda _: self.streams.discard(stream))
         return stream
 
-    def stop_streams(self) -> None:
-        """End every running reply with an honest error."""
+    def end_requests(self) -> None:
+        """End every running request with an honest error: an answer, or the last frame of a stream."""
         for stream in tuple(self.streams):
             stream.stop(NotReady("the server is stopping; the reply is incomplete"))
+        self.unanswered.end()
 
     async def end_background(self) -> None:
         """Cancel what runs for nobody's connection, and wait until it has written down where it is."""
@@ -153,6 +163,8 @@ class AppContext:
             max_file_bytes=service.intake.limits.max_bytes,
             max_files=service.intake.limits.max_parts,
             timeout_s=self.settings.body_timeout_s,
+            max_fields=self.settings.max_form_fields,
+            json=JsonLimits(max_depth=self.settings.max_json_depth, max_items=self.settings.max_json_items),
         )
 
     def request_builder(self, service: Service, owner: str = "") -> ChatRequestBuilder:

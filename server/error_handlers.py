@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,7 @@ from core.errors import (
     MediaTooLarge,
     NotReady,
     Overloaded,
+    RateLimited,
     StorageFull,
     Unauthorized,
     UnknownName,
@@ -53,6 +55,7 @@ ERROR_TABLE: dict[type[AppError], ErrorRow] = {
     Forbidden: ErrorRow(403, "permission_error"),
     UnknownName: ErrorRow(404, "not_found_error"),
     Overloaded: ErrorRow(429, "overloaded_error"),
+    RateLimited: ErrorRow(429, "rate_limit_error"),
     NotReady: ErrorRow(503, "server_error"),
     DeadlineExceeded: ErrorRow(504, "server_error"),
     StorageFull: ErrorRow(507, "server_error"),
@@ -77,6 +80,10 @@ _ALLOWED = {
     "finite_number": "must be a finite number",
 }
 """What pydantic's findings mean, in the words of a client that never heard of Python."""
+
+MAX_MESSAGE_BYTES = 3000
+MAX_PARAM_BYTES = 500
+"""With the rest of the body under 4 KB, however much of a request an error wants to quote."""
 
 HIDDEN_SENTENCE = "the server failed on this request; the log has the details under the request id"
 
@@ -166,7 +173,18 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _body(message: str, error_type: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
+    shown_param = None if param is None else _cut(param, MAX_PARAM_BYTES)
+    return {
+        "error": {"message": _cut(message, MAX_MESSAGE_BYTES), "type": error_type, "param": shown_param, "code": code}
+    }
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """Return the text, or as much of its start as fits into a JSON string of `max_bytes`."""
+    shown, is_cut = text[:max_bytes], len(text) > max_bytes
+    while len(json.dumps(shown, ensure_ascii=False).encode("utf-8", "replace")) > max_bytes:
+        shown, is_cut = shown[: len(shown) * 3 // 4], True
+    return f"{shown}…" if is_cut else shown
 
 
 def _http_sentence(request: Request, error: HTTPException) -> tuple[str, str]:

@@ -174,7 +174,7 @@ def _scalar(part: FormPart) -> Any:
     if part.name in STRING_FIELDS:
         return text
     if text.startswith(("{", "[")):
-        return decode_json(text, param=part.name)
+        return decode_json(text, param=part.name, limits=part.json)
     try:
         return decode_json(text)
     except InvalidRequest:

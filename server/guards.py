@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AppError, ConfigError, Forbidden, InvalidRequest, Unauthorized
-from server.api_keys import ApiKey, KeyRing
+from server.api_keys import NOBODY, ApiKey, KeyRing
 from server.error_handlers import error_response
 from server.settings import Settings
 from server.trace import trace_of
@@ -119,9 +119,8 @@ class ApiKeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._keys.asks:
             key = self._keys.find(_offered_key(Headers(scope=scope)))
-            if key is not None:
-                scope["state"]["trace"].key = key
-            elif not _is_open(scope):
+            scope["state"]["trace"].key = key or NOBODY
+            if key is None and not _is_open(scope):
                 refusal = Unauthorized("the API key is missing or wrong; send Authorization: Bearer KEY or x-api-key")
                 await _refuse(refusal, scope, receive, send)
                 return

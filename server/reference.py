@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from server.metrics import ServerMetrics
 from server.settings import ENV_PREFIX, GROUPS, MIB
 
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path", SecretStr: "text"}
@@ -28,6 +29,13 @@ sentence. `bindchat serve --print-config` shows each value with its source; keys
 
 Names ending in `_s` are seconds, in `_bytes` bytes.
 """
+_METRICS_INTRODUCTION = """# Metrics
+
+Made by `python -m server.reference metrics`; a test compares.
+
+`GET /metrics` answers in the Prometheus text format; where the server asks for keys, the scraper sends one
+(`authorization: {credentials_file: ...}` in Prometheus). Histograms count seconds.
+"""
 
 
 def configuration_page() -> str:
@@ -41,7 +49,19 @@ def configuration_page() -> str:
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration": configuration_page}
+def metrics_page() -> str:
+    """Return docs/metrics.md."""
+    metrics = ServerMetrics(lambda: None)
+    labels = {metric._name: metric._labelnames for metric in metrics.own()}
+    rows = [
+        f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} "
+        f"| {', '.join(labels.get(family.name, ()))} | {family.documentation} |"
+        for family in sorted(metrics.registry.collect(), key=lambda family: family.name)
+    ]
+    return "\n".join([_METRICS_INTRODUCTION, "| metric | type | labels | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration": configuration_page, "metrics": metrics_page}
 
 
 def _setting_row(name: str, field: FieldInfo) -> str:

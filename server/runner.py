@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from core.errors import ConfigError
 from server.context import AppContext
+from server.http_protocol import bounded_protocol
 from server.settings import Settings
 
 STOP_MARGIN_S = 10  # for error frames to reach their clients after the drain
@@ -43,6 +44,7 @@ class ChatServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,  # nothing here trusts an address that a header claims
                 ws="none",
+                http=bounded_protocol(settings, self.context.log),
                 ssl_certfile=settings.tls_cert_file,
                 ssl_keyfile=settings.tls_key_file,
                 timeout_graceful_shutdown=int(settings.drain_timeout_s) + STOP_MARGIN_S,
@@ -84,7 +86,7 @@ class ChatServer(uvicorn.Server):
         self.context.draining = True
         self.context.log.event("drain_started", running_replies=len(self.context.streams))
         deadline = asyncio.get_running_loop().call_later(
-            self.context.settings.drain_timeout_s, self.context.stop_streams
+            self.context.settings.drain_timeout_s, self.context.end_requests
         )
         try:
             await super().shutdown(sockets=sockets)

@@ -53,6 +53,10 @@ class NetworkSettings(BaseModel):
         default=(), description="web origins whose pages may call the API; none: no foreign page"
     )
 
+    max_connections: int = Field(default=1024, ge=1, description="open connections; more are closed at once")
+    max_head_bytes: int = Field(default=64 * 1024, ge=1024, description="request line and headers")
+    head_timeout_s: float = Field(default=20, gt=0, description="from the first to the last byte of a request's head")
+
 
 class AccessSettings(BaseModel):
     """Access"""
@@ -62,6 +66,13 @@ class AccessSettings(BaseModel):
     admin_keys: Secrets = Field(default=(), description="keys that may also change what all clients share")
     allow_unauthenticated: bool = Field(
         default=False, description="listen beyond this machine without asking for a key"
+    )
+
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="of one key, unless its line says otherwise"
+    )
+    max_concurrent: int | None = Field(
+        default=None, ge=1, description="requests of one key at a time, unless its line says otherwise"
     )
 
 
@@ -117,6 +128,9 @@ class RequestLimits(BaseModel):
     """Limits of a request"""
 
     max_body_bytes: int = Field(default=64 * MIB, ge=1, description="body of one request")
+    max_form_fields: int = Field(default=64, ge=1, description="parts of a form that are not files")
+    max_json_depth: int = Field(default=64, ge=8, le=200, description="lists and objects inside each other")
+    max_json_items: int = Field(default=1_000_000, ge=1, description="lists, objects and commas of a JSON body")
     max_messages: int = Field(default=512, ge=1, description="turns of one conversation")
     max_prompt_chars: int = Field(
         default=1_000_000, ge=1, description="read before tokenizing; the context limit is exact and later"
@@ -124,6 +138,9 @@ class RequestLimits(BaseModel):
     max_choices: int = Field(default=8, ge=1, description="the largest n")
     max_inputs: int = Field(default=64, ge=1, description="inputs of one embeddings request")
     max_queue: int = Field(default=64, ge=0, description="sequences that may wait for a slot")
+    max_tokens_in_flight: int | None = Field(
+        default=None, ge=1, description="prompt tokens and tokens asked for, of all sequences running and waiting"
+    )
 
 
 class MediaSettings(BaseModel):

@@ -19,7 +19,6 @@ from core.types import Modality
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-MAX_SCALAR_FIELDS = 64
 INLINE_PARSE_BYTES = 64 * 1024  # larger bodies are parsed off the event loop
 
 FILE_FIELDS: dict[str, Modality | None] = {
@@ -36,6 +35,14 @@ FILE_FIELDS: dict[str, Modality | None] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JsonLimits:
+    """What one JSON text may unfold to; `max_items` counts lists, objects and commas."""
+
+    max_depth: int = 64
+    max_items: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BodyLimits:
     """What one request body may hold."""
 
@@ -43,6 +50,8 @@ class BodyLimits:
     max_file_bytes: int
     max_files: int
     timeout_s: float
+    max_fields: int = 64
+    json: JsonLimits = JsonLimits()
 
 
 @dataclass(slots=True)
@@ -53,6 +62,7 @@ class FormPart:
     filename: str | None = None
     content_type: str | None = None
     content: bytearray = field(default_factory=bytearray)
+    json: JsonLimits = JsonLimits()
 
     @property
     def is_file(self) -> bool:
@@ -81,17 +91,39 @@ async def read_json(request: Request, limits: BodyLimits) -> Any:
         async for chunk in _limited_chunks(request, limits):
             body += chunk
     if len(body) > INLINE_PARSE_BYTES:
-        return await asyncio.to_thread(decode_json, bytes(body))
-    return decode_json(bytes(body))
+        return await asyncio.to_thread(decode_json, bytes(body), limits=limits.json)
+    return decode_json(bytes(body), limits=limits.json)
 
 
-def decode_json(text: bytes | str, *, param: str | None = None) -> Any:
-    """Decode JSON; nesting is limited by the parser. Raises `InvalidRequest` saying where it is malformed."""
+def decode_json(text: bytes | str, *, param: str | None = None, limits: JsonLimits | None = None) -> Any:
+    """Decode JSON within limits. Raises `InvalidRequest` saying where it is malformed or what it has too much of."""
+    limits, what = limits or JsonLimits(), param or "the body"
+    # Three bytes such as "[]," become a hundred in memory, so the size of the text bounds nothing.
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > limits.max_items:
+        raise MediaTooLarge(
+            f"{what} holds more than {limits.max_items} JSON items; send fewer", param=param, code="json_too_large"
+        )
     try:
-        return pydantic_core.from_json(text, allow_inf_nan=False)
+        value = pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        what = param or "the body"
         raise InvalidRequest(f"{what} is not valid JSON: {error}", param=param, code="malformed_json") from None
+    _check_depth(value, limits.max_depth, what)
+    return value
+
+
+def _check_depth(value: Any, max_depth: int, what: str) -> None:
+    level = [value]
+    for _ in range(max_depth + 1):
+        level = [
+            child
+            for holder in level
+            if isinstance(holder, dict | list)
+            for child in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return
+    raise InvalidRequest(f"{what} is nested deeper than {max_depth} levels; flatten it", code="json_too_deep")
 
 
 async def read_multipart(
@@ -169,7 +201,7 @@ class PartCollector:
         }
 
     def _begin_part(self) -> None:
-        self._part = FormPart()
+        self._part = FormPart(json=self._limits.json)
 
     def _extend_header_name(self, chunk: bytes, start: int, end: int) -> None:
         self._header_name += chunk[start:end]
@@ -192,7 +224,7 @@ class PartCollector:
         if not self._part.name:
             raise InvalidRequest("every multipart part needs a name", code="malformed_multipart")
         num_same_kind = sum(part.is_file == self._part.is_file for part in self.parts) + 1
-        limit = self._limits.max_files if self._part.is_file else MAX_SCALAR_FIELDS
+        limit = self._limits.max_files if self._part.is_file else self._limits.max_fields
         if num_same_kind > limit:
             raise MediaTooLarge(f"at most {limit} {'files' if self._part.is_file else 'fields'} fit in one request")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import ConfigError
+from core.telemetry import Measurements
 from server.context import ModelFacts, Service
 from server.settings import Settings
 
@@ -57,7 +58,7 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     from media.decode import DecodeWorkers
     from media.fetch import RemoteFetcher
 
-    limits = _media_limits(settings)
+    limits, measurements = _media_limits(settings), Measurements()
     max_context = min(settings.max_context or bundle.decoder.config.max_context, bundle.decoder.config.max_context)
     decoding = _decoding_config(settings, bundle, max_context)
     caches = _visual_caches(settings, bundle)
@@ -65,15 +66,17 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         bundle,
         BACKENDS.load(settings.backend)(bundle, decoding),
         EncodingService(
-            DecodeWorkers(limits),
-            EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads)),
+            DecodeWorkers(limits, measurements=measurements),
+            EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads), measurements=measurements),
             caches=caches,
+            measurements=measurements,
             memo=EmbeddingMemo(settings.max_memo_bytes) if settings.max_memo_bytes else None,
             blend=only_medium if bundle.takes_image_tokens else fuse,
         ),
         PipelineConfig(
             max_context=max_context,
             max_in_flight=settings.max_slots + settings.max_queue,
+            max_tokens_in_flight=settings.max_tokens_in_flight,
             stall_after_s=settings.stall_after_s,
             created_s=int(time.time()),
         ),
@@ -83,10 +86,13 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
         num_parameters=sum(parameter.numel() for parameter in bundle.decoder.parameters()),
         sources=bundle.sources,
     )
-    intake = MediaIntake(limits, RemoteFetcher(_fetch_policy(settings)))
+    fetcher = RemoteFetcher(_fetch_policy(settings), measurements=measurements)
+    intake = MediaIntake(limits, fetcher, measurements)
     files = settings.files_dir
     journal = None if files is None else BatchJournal(files / "batches.sqlite3")
-    return Service(pipeline, intake, facts, _file_store(settings), _document_store(settings), journal, caches)
+    return Service(
+        pipeline, intake, facts, _file_store(settings), _document_store(settings), journal, caches, measurements
+    )
 
 
 def build_file_embedder(settings: Settings) -> FileEmbedder:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from core.errors import AppError, EngineFault, NotReady, Overloaded, UnsupportedMedia
-from core.telemetry import EventLog
+from core.telemetry import EventLog, Measurements
 from core.types import DecodedMedia, Embedding, Modality, ModalityEncoder
 
 
@@ -38,14 +38,21 @@ class EncoderRunner:
     """Queue rows, batch those of one modality that wait together, and resolve each exactly once."""
 
     def __init__(
-        self, encoders: Mapping[Modality, ModalityEncoder], config: EncodingConfig, *, log: EventLog | None = None
+        self,
+        encoders: Mapping[Modality, ModalityEncoder],
+        config: EncodingConfig,
+        *,
+        log: EventLog | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
         self._encoders = dict(encoders)
         self._config = config
         self._log = log or EventLog("engine")
+        self._measurements = measurements or Measurements()
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._accepting = False
+        self.num_restarts = 0
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
 
     @property
@@ -89,7 +96,8 @@ class EncoderRunner:
                 raise Overloaded(f"{self._config.max_queue} media wait to be encoded, the limit; try again soon")
             self._jobs.append(job)
             self._wake.notify()
-        return await asyncio.wrap_future(job.future)
+        with self._measurements.timed("encode", modality=str(modality)):
+            return await asyncio.wrap_future(job.future)
 
     def check(self, modality: Modality) -> None:
         """Raise `UnsupportedMedia` that lists what this model reads."""
@@ -102,7 +110,11 @@ class EncoderRunner:
             torch.set_num_threads(self._config.num_threads)
         with torch.inference_mode():
             while jobs := self._next_batch():
-                self._encode_batch(jobs)
+                try:
+                    self._encode_batch(jobs)
+                except BaseException as error:  # whatever it is, the thread goes on: nobody would start another
+                    self._log.fault("encoder_loop_failed", error)
+                    self._fail(jobs)
 
     def _next_batch(self) -> list[_Job]:
         """Wait for rows and take the oldest with others of its modality; empty when the thread must end."""
@@ -127,12 +139,21 @@ class EncoderRunner:
             else:
                 job.future.set_result(outcome)
 
+    def _fail(self, jobs: list[_Job]) -> None:
+        """End the rows of a batch that broke the loop; rows that wait are kept."""
+        self.num_restarts += 1
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(EngineFault("the encoder failed; the log has the details"))
+
     def _encode_isolated(self, jobs: list[_Job]) -> list[Embedding | AppError]:
         """Encode the rows together; if that fails, one by one."""
         encoder = self._encoders[jobs[0].modality]
         try:
             outcomes: list[Embedding | AppError] = []
-            outcomes.extend(encoder.encode([encoder.preprocess(job.media) for job in jobs]))
+            with self._measurements.timed("preprocess", modality=str(jobs[0].modality)):
+                rows = [encoder.preprocess(job.media) for job in jobs]
+            outcomes.extend(encoder.encode(rows))
             if len(outcomes) != len(jobs):
                 raise EngineFault(f"encoder {encoder.encoder_id} returned {len(outcomes)} rows for {len(jobs)}")
             return outcomes

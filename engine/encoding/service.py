@@ -15,7 +15,7 @@ import numpy as np
 
 from cache_index.embedding_memo import EmbeddingMemo, EncodedMedium, MemoKey, MemoStats
 from core.errors import InvalidRequest
-from core.telemetry import StageTimer
+from core.telemetry import Measurements, StageTimer
 from core.types import CacheChoice, DecodedMedia, Embedding, FloatArray, MediaBlob, Modality, Scene
 from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
@@ -87,12 +87,14 @@ class EncodingService:
         runner: EncoderRunner,
         *,
         caches: VisualCaches | None = None,
+        measurements: Measurements | None = None,
         memo: EmbeddingMemo | None = None,
         blend: Blend = fuse,
     ) -> None:
         self._decoder = decoder
         self._runner = runner
         self._caches = caches
+        self._measurements = measurements or Measurements()
         self._memo = memo
         self._shared: SharedWork[EncodedMedium] = SharedWork()
         self._blend = blend
@@ -132,7 +134,8 @@ class EncodingService:
         chosen = self._caches.choose(choice, {medium.modality for medium in joint.media})
         if chosen is None:
             return joint
-        vector, report = await asyncio.to_thread(self._caches.refine, joint.vector, *chosen)
+        with self._measurements.timed("cache_search"):
+            vector, report = await asyncio.to_thread(self._caches.refine, joint.vector, *chosen)
         return replace(joint, vector=vector, cache=report)
 
     async def _embed_one(self, blob: MediaBlob, tenant: str) -> tuple[Embedding, MediumReport]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
+import time
+import uuid
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from core.errors import NotReady
+from core.types import ChatMessage, ChatRequest, SamplingParams
 from server import __version__
 from server.context import context_of
 
@@ -45,6 +49,33 @@ async def ready(request: Request) -> dict[str, Any]:
         "queue_length": pipeline_health.queue_length,
         "requests_in_flight": pipeline_health.requests_in_flight,
     }
+
+
+@router.get("/health/generate")
+async def health_generate(request: Request) -> dict[str, Any]:
+    """Make one real token with the model, through queue and step loop.
+
+    Raises `NotReady` when none came within `first_event_wait_s`, and whatever a chat would be refused with.
+    """
+    context = context_of(request)
+    pipeline = context.service().pipeline
+    probe = ChatRequest(
+        request_id=f"probe-{uuid.uuid4().hex}",
+        model=pipeline.describe()[0].name,
+        messages=(ChatMessage(role="user", text="Hello"),),
+        sampling=SamplingParams(max_tokens=1, temperature=0),
+    )
+    started_s, wait_s = time.perf_counter(), context.settings.first_event_wait_s
+    stream = context.open_stream(pipeline.stream(probe), lambda: None)
+    try:
+        async with asyncio.timeout(wait_s):
+            while await stream.next_event() is not None:
+                continue
+    except TimeoutError:
+        raise NotReady(f"the model made no token within {wait_s:g} s; it is overloaded or stands still") from None
+    finally:
+        await stream.aclose()
+    return {"status": "ok", "generate_ms": round((time.perf_counter() - started_s) * 1000, 3)}
 
 
 @router.get("/version")

@@ -232,6 +232,21 @@ def test_metrics_count_requests_tokens_and_slots() -> None:
     assert rows["bindchat_requests_in_flight{}"] == 1  # this very scrape
 
 
+def test_metrics_tell_every_stage_of_a_chat_with_a_picture() -> None:
+    with live_server() as server:
+        server.chat([{"type": "text", "text": "?"}, image_part(picture())])
+        server.chat(n=99)
+        rows = samples(server)
+    for stage in ("media_decode", "preprocess", "encode"):
+        assert rows[f"bindchat_{stage}_seconds_count{{image}}"] == 1
+    assert rows["bindchat_media_bytes_total{image}"] == len(picture())
+    assert rows["bindchat_inter_token_seconds_count{}"] == 3
+    assert rows["bindchat_rejects_total{invalid_request}"] == 1
+    assert rows["bindchat_kv_cache_tokens_total{}"] > 0
+    assert rows["bindchat_kv_cache_tokens_in_use{}"] == 0
+    assert [value for name, value in rows.items() if name.startswith("bindchat_build_info")] == [1]
+
+
 @pytest.mark.parametrize("path", ["/openapi.json", "/version"])
 def test_a_server_describes_itself(path: str) -> None:
     with live_server() as server:

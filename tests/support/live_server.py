@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -114,7 +115,7 @@ def live_server(build: ServiceBuilder = build_service, *, wait: bool = True, **c
     try:
         with running_in_thread(server):
             assert not wait or loaded.wait(300)  # mini loads in seconds, on a busy machine in minutes
-            yield LiveServer(server.url, server.context, lambda: setattr(server, "should_exit", True), events)
+            yield LiveServer(server.url, server.context, lambda: server.handle_exit(signal.SIGTERM, None), events)
     finally:
         logger.removeHandler(events)
         logger.setLevel(level)

@@ -78,7 +78,7 @@ class BatchingBackend:
         self._loop.abort(request_id)
 
     def stats(self) -> BackendStats:
-        return self._loop.stats(self._config.max_slots)
+        return self._loop.stats(self._config.max_slots, self._config.max_context)
 
     def _submit(self, request: DecodeRequest, guide: OutputGuide | None) -> Channel:
         channel = Channel()

@@ -33,6 +33,7 @@ class StepLoop:
         self._stopping = False
         self._num_steps = 0
         self._num_tokens = 0
+        self._num_restarts = 0
 
     def submit(self, sequence: TokenSequence, *, max_live: int) -> None:
         """Queue a sequence. Raises `NotReady`, `Overloaded`, or `InvalidRequest` for an id that is in use."""
@@ -63,7 +64,7 @@ class StepLoop:
             self._accepting, self._stopping = False, True
             self._wake.notify()
 
-    def stats(self, slots_total: int) -> BackendStats:
+    def stats(self, slots_total: int, max_context: int) -> BackendStats:
         with self._wake:
             slots_in_use = len(self._scheduler.running)
             return BackendStats(
@@ -72,6 +73,9 @@ class StepLoop:
                 queue_length=max(0, len(self._live) - slots_in_use),
                 num_steps=self._num_steps,
                 num_tokens=self._num_tokens,
+                num_restarts=self._num_restarts,
+                kv_tokens_in_use=sum(sequence.num_computed for sequence in tuple(self._scheduler.running)),
+                kv_tokens_total=slots_total * max_context,
             )
 
     def run(self) -> None:
@@ -83,9 +87,9 @@ class StepLoop:
             while is_running:
                 try:
                     is_running = self._turn()
-                except Exception as error:
+                except BaseException as error:  # whatever it is, the thread goes on: nobody would start another
                     self._log.fault("step_loop_failed", error)
-                    self._abandon(EngineFault("the engine failed; the log has the details"))
+                    self._restart(EngineFault("the engine failed; the log has the details"))
                 self._outbox.flush()
         self._abandon(NotReady("the server is stopping; send the request again later"))
         self._outbox.flush()
@@ -174,6 +178,18 @@ class StepLoop:
             return error  # the client's own grammar, not the engine
         self._log.fault("row_failed", error, request_id=sequence.request.request_id)
         return EngineFault("the engine failed on this request; the log has the details")
+
+    def _restart(self, error: AppError) -> None:
+        """End every request that had started with `error`, and keep those that wait for a slot."""
+        self._num_restarts += 1
+        with self._wake:
+            kept = {*map(id, self._scheduler.waiting), *map(id, self._submitted)}
+            lost = [sequence for sequence in self._live.values() if id(sequence) not in kept]
+            for sequence in lost:
+                del self._live[sequence.request.request_id]
+        self._scheduler.drop_running()
+        for sequence in lost:
+            self._outbox.post(sequence.channel, error)
 
     def _abandon(self, error: AppError) -> None:
         """End every live request with `error` and leave the slots empty."""

@@ -290,8 +290,12 @@ class Scheduler:
         return sum(s.num_computed for s in tuple(self.running)) + self._pool.num_parked_tokens()
 
     def reset(self) -> None:
-        """Forget every sequence; what their slots hold is overwritten by the next ones."""
+        """Forget every sequence."""
         self.waiting.clear()
+        self.drop_running()
+
+    def drop_running(self) -> None:
+        """Forget the sequences that have a slot; what their slots hold is overwritten by the next ones."""
         self.running.clear()
         self._prefilling.clear()
         self._pool.reset()
