@@ -209,7 +209,7 @@ def test_one_finished_line_per_request_tells_counts_and_stages_but_no_words() ->
         assert finished["num_media"] == 1
         assert finished["completion_tokens"] == 8
         assert finished["finish_reasons"] == ["length", "length"]
-        stages = {"read_body", "take_media", "prompt", "embed", "condition", "first_event", "rest_of_reply"}
+        stages = {"read_body", "take_media", "prompt", "embed", "cache", "condition", "first_event", "rest_of_reply"}
         assert set(finished["stages_ms"]) == stages
         assert finished["first_token_ms"] > 0
         assert [line for line in server.events.lines if "swordfish" in line or "base64" in line] == []

@@ -45,7 +45,7 @@ class EventRecorder(logging.Handler):
     def wait_for(self, event_name: str, **fields: Any) -> dict[str, Any]:
         """Return the first event of that name with those fields, waiting for it."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._matching(event_name, fields), timeout=20)
+            assert self._changed.wait_for(lambda: self._matching(event_name, fields), timeout=120)
             return self._matching(event_name, fields)[0]
 
     def _matching(self, event_name: str, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ class LiveServer:
     events: EventRecorder = field(default_factory=EventRecorder)
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, **options)
+        return httpx.Client(base_url=self.url, timeout=120, **options)
 
     def get(self, path: str) -> httpx.Response:
         with self.client() as client:
@@ -124,7 +124,7 @@ def live_server(build: ServiceBuilder = build_service, *, wait: bool = True, **c
 def raw_connection(server: LiveServer, content: bytes) -> socket.socket:
     """Send bytes over a bare socket, whose end is in the test's hand."""
     address = httpx.URL(server.url)
-    connection = socket.create_connection((address.host, address.port or 80), timeout=20)
+    connection = socket.create_connection((address.host, address.port or 80), timeout=120)
     connection.sendall(content)
     return connection
 
