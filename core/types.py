@@ -301,10 +301,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStats:
-    """A snapshot of a decoder backend. `num_steps` grows while the loop makes progress.
-
-    `num_restarts` counts the times the loop failed as a whole and went on; `kv_tokens` are places of the KV cache.
-    """
+    """A snapshot; `num_steps` grows while the loop makes progress, `num_restarts` when it failed and went on."""
 
     slots_total: int
     slots_in_use: int
@@ -312,8 +309,7 @@ class BackendStats:
     num_steps: int
     num_tokens: int
     num_restarts: int = 0
-    kv_tokens_in_use: int = 0
-    kv_tokens_total: int = 0
+    kv_tokens: tuple[int, int] = (0, 0)  # of the KV cache: in use, in all
 
 
 class ModalityEncoder(Protocol):

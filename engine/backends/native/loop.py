@@ -74,8 +74,7 @@ class StepLoop:
                 num_steps=self._num_steps,
                 num_tokens=self._num_tokens,
                 num_restarts=self._num_restarts,
-                kv_tokens_in_use=sum(sequence.num_computed for sequence in tuple(self._scheduler.running)),
-                kv_tokens_total=slots_total * max_context,
+                kv_tokens=(sum(row.num_computed for row in tuple(self._scheduler.running)), slots_total * max_context),
             )
 
     def run(self) -> None:
