@@ -36,6 +36,7 @@ ADAPTER_PREFIX = "adapter."
 # The gallery refines nothing unasked: on validation media it costs sounds a name in eighty and gives pictures little.
 CACHE_OPTIONS = CacheOptions(top_k=10, inverse_temperature=20.0, blend=0.5, modalities=())
 SPACE_ID = "minilm-l6-v2"  # all encoders of mini mix MiniLM's embeddings of names, so new weights keep old indexes
+DOUBT_BELOW = 0.5  # calibrated confidence; below it an answer hedges
 
 
 def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto") -> ModelBundle:

@@ -1,7 +1,9 @@
-"""Train the `mini` model: `python -m training.recipes.mini DATA --out DIR [--minutes M] [--seed S]`.
+"""Train the `mini` model: `python -m training.recipes.mini DATA --out DIR [--init FILE] [--minutes M] [--seed S]`.
 
 DATA holds `caltech101_112.zip`. Stages: embed the names (MiniLM), extract picture features (EfficientNet-Lite2, once),
-learn new names (head), then train the ImageBind-LLM adapter with every base weight frozen. Interrupted runs resume.
+learn new names (head), calibrate, let the base model answer plain questions, then train the ImageBind-LLM adapter with
+every base weight frozen. Interrupted runs resume. Set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ to 1073741824:
+glibc otherwise gives large temporaries back at once, and training takes twice as long.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -25,15 +28,41 @@ from models.llama.model import Llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import CONDITIONED_TEMPLATE, VOCABULARY, decoder_file, picture_network_file
 from models.mini.encoder import FeatureNetwork, NameHead
-from models.mini.loader import ADAPTER_PREFIX, BRIDGE
+from models.mini.loader import ADAPTER_PREFIX, BRIDGE, DOUBT_BELOW
 from training.loop import LoopConfig, run_loop
 from training.recipes import mini_pictures as pictures
-from training.recipes.mini_chat import greedy_answers, plain_questions
+from training.recipes.mini_calibration import Calibration, fit_calibration
+from training.recipes.mini_chat import chat_answers
+from training.recipes.mini_pictures import Name
 from training.recipes.mini_samples import Batch, SampleMaker, Space, batches_of
 
 MAX_BATCH_TOKENS = 1300
 POOL_SAMPLES = 1024
-MAX_CHAT_TOKENS = 26
+OTHER_NAMES = Path(__file__).with_name("mini_names.json")
+
+
+def all_names() -> tuple[list[Name], list[Name], dict[str, list[Name]]]:
+    """Return ImageNet's thousand names, the other nouns without those, and the names of other senses."""
+    others = pictures.read_other_names(OTHER_NAMES)
+    right = [*others["everyday"], *others["corrected"]]
+    imagenet, nouns = (pictures.corrected(names, right) for names in pictures.read_vocabulary(VOCABULARY))
+    synonyms = [
+        Name(word, name.kind, name.groups)
+        for name in imagenet
+        for word in name.synonyms
+        if word.lower() != name.text.lower()
+    ]
+    known = {name.text.lower() for name in imagenet}
+    spoken = [*others["everyday"], *(name for name in nouns if name.kind != "person"), *synonyms]
+    kept = {name.text.lower(): name for name in reversed(spoken) if name.text.lower() not in known}
+    return imagenet, list(reversed(kept.values())), others
+
+
+def made_once(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what an earlier start of the same run kept in `path`, or make and keep it."""
+    if not path.exists():
+        torch.save(make(), path)
+    return torch.load(path, weights_only=True)
 
 
 def build_space(data: Path, out: Path, seed: int) -> tuple[Space, dict[str, Tensor], list[str]]:
@@ -41,7 +70,7 @@ def build_space(data: Path, out: Path, seed: int) -> tuple[Space, dict[str, Tens
     network = FeatureNetwork(picture_network_file())
     imagenet_weights = network.class_weights()
     photographs = pictures.read_photographs(data / "caltech101_112.zip", network, out / "features.pt")
-    imagenet, nouns = pictures.read_vocabulary(VOCABULARY)
+    imagenet, nouns, others = all_names()
     classes = sorted(set(photographs.classes), key=str.lower)
     unseen = pictures.choose_unseen(classes, imagenet, seed)
     trained = [name for name in classes if name not in unseen]
@@ -49,43 +78,72 @@ def build_space(data: Path, out: Path, seed: int) -> tuple[Space, dict[str, Tens
     position = {name.text: i for i, name in enumerate(extra)}
     rows = photographs.rows("train", trained)
     targets = torch.tensor([position[pictures.spoken(photographs.classes[row])] for row in rows.tolist()])
-    head_layer = pictures.train_head(photographs, rows, targets, imagenet_weights, seed)
-    bank = (*imagenet, *extra)
-    other_words = [
-        pictures.Name(word, name.kind, name.groups)
-        for name in imagenet
-        for word in name.synonyms
-        if word.lower() != name.text.lower()
-    ]
-    spoken_nouns = (*(name for name in nouns if name.kind != "person"), *other_words)
-    vectors = pictures.embed_texts([name.text for name in (*bank, *spoken_nouns)])
-    head = NameHead(imagenet_weights, head_layer, vectors[: len(bank)]).eval().requires_grad_(False)
+    parts = ((*imagenet, *extra), tuple(nouns), tuple(others["sounds"]), tuple(others["shapes"]))
+    texts = [name.text for part in parts for name in part]
+    embedded = made_once(out / "names.pt", lambda: pictures.embed_texts(texts))
+    vectors = embedded.split_with_sizes([len(part) for part in parts])
+    state = made_once(
+        out / "head.pt",
+        lambda: pictures.train_head(photographs, rows, targets, imagenet_weights, seed).state_dict(),
+    )
+    head_layer = nn.Linear(imagenet_weights[0].shape[1], len(extra))
+    head_layer.load_state_dict(state)
+    head = NameHead(imagenet_weights, head_layer, vectors[0]).eval().requires_grad_(False)
+    calibration = Calibration(
+        *made_once(
+            out / "calibration.pt", lambda: fit_calibration(photographs, trained, imagenet, head).tensor()
+        ).tolist()
+    )
     space = Space(
-        bank=bank,
-        vectors=vectors[: len(bank)],
-        nouns=spoken_nouns,
-        noun_vectors=vectors[len(bank) :],
+        bank=parts[0],
+        vectors=vectors[0],
+        nouns=parts[1],
+        noun_vectors=vectors[1],
+        sounds=parts[2],
+        sound_vectors=vectors[2],
+        shapes=parts[3],
+        shape_vectors=vectors[3],
         head=head,
         simulator=pictures.FeatureSimulator(photographs.features[rows], imagenet_weights),
         photographs=head(photographs.features[rows]),
         photograph_names=tuple(1000 + target for target in targets.tolist()),
+        doubt_below=calibration.raw_at(DOUBT_BELOW),
     )
     tensors = {"head.weight": head_layer.weight.detach(), "head.bias": head_layer.bias.detach()}
-    return space, {**tensors, "names.vectors": vectors[: len(bank)]}, unseen
+    shipped = {**tensors, "names.vectors": vectors[0], "confidence": calibration.tensor()}
+    return space, shipped, unseen
 
 
 def new_adapter(decoder: Llama, seed: int) -> ImageBindLLMAdapter:
-    """Return the untrained adapter: prefixes from N(0, 1), gates at zero."""
+    """Return the untrained adapter: prefixes from N(0, 1), gates at zero, the doubt of about unit length."""
     torch.manual_seed(seed)
-    adapter = ImageBindLLMAdapter(BRIDGE, num_layers=decoder.config.num_layers, num_heads=decoder.config.num_heads)
+    adapter = ImageBindLLMAdapter(
+        BRIDGE,
+        num_layers=decoder.config.num_layers,
+        num_heads=decoder.config.num_heads,
+        doubt_below=DOUBT_BELOW,
+    )
     nn.init.normal_(adapter.prefix_query)
+    assert adapter.doubt is not None
+    nn.init.normal_(adapter.doubt, std=BRIDGE.embedding_width**-0.5)
     return adapter
 
 
-def make_optimizer(adapter: ImageBindLLMAdapter) -> torch.optim.Optimizer:
+def start_from(adapter: ImageBindLLMAdapter, weights: Path) -> None:
+    """Copy the adapter of earlier trained weights; what they lack keeps its start."""
+    with safe_open(weights, framework="pt") as stored:
+        keys = [key for key in stored.keys() if key.startswith(ADAPTER_PREFIX)]  # noqa: SIM118 (not a mapping)
+        state = {key.removeprefix(ADAPTER_PREFIX): stored.get_tensor(key).float() for key in keys}
+    adapter.load_state_dict({**adapter.state_dict(), **state})
+
+
+def make_optimizer(adapter: ImageBindLLMAdapter, rate: float = 1.0) -> torch.optim.Optimizer:
     """AdamW; the gates learn twenty times as fast as the rest."""
     rest = [parameter for name, parameter in adapter.named_parameters() if name != "gates"]
-    groups = [{"params": rest, "lr": 1e-3}, {"params": [adapter.gates], "lr": 2e-2, "weight_decay": 0.0}]
+    groups = [
+        {"params": rest, "lr": 1e-3 * rate},
+        {"params": [adapter.gates], "lr": 2e-2 * rate, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.02)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -108,16 +166,22 @@ class ShortCausalAttention:
 
 
 def answer_loss(decoder: Llama, adapter: ImageBindLLMAdapter, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of the answer tokens; the head runs on those positions only."""
+    """Return the weighted mean cross-entropy of the answer tokens against what each should be.
+
+    The head runs on those positions only.
+    """
     dtype = decoder.tok_embeddings.weight.dtype
-    prompts = adapter.prompts(batch.vectors)  # (B, L, 1, D)
+    prompts = adapter.prompts(batch.vectors, batch.doubtful)  # (B, L, 1, D)
     table = decoder.project_condition(prompts.to(dtype), gates=adapter.effective_gates())
     rows = torch.arange(len(batch.vectors))[:, None]
     positions = torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
     hidden = decoder(batch.token_ids, positions, ShortCausalAttention(), ConditionView(table, rows))  # (B, T, D)
-    targets = batch.targets[:, 1:]
-    wanted = targets != -100
-    return F.cross_entropy(decoder.logits(hidden[:, :-1][wanted]), targets[wanted])
+    weights = batch.weights[:, 1:]
+    wanted = weights > 0
+    logits = decoder.logits(hidden[:, :-1][wanted]).float()  # (N, V)
+    likely = logits.gather(-1, batch.target_ids[:, 1:][wanted]) - logits.logsumexp(dim=-1, keepdim=True)  # (N, K)
+    losses = -(likely * batch.target_shares[:, 1:][wanted]).sum(dim=-1)  # (N,)
+    return (losses * weights[wanted]).sum() / weights[wanted].sum()
 
 
 def batch_source(maker: SampleMaker, seed: int) -> Callable[[int], Batch]:
@@ -141,55 +205,50 @@ def batch_source(maker: SampleMaker, seed: int) -> Callable[[int], Batch]:
     return batch_at
 
 
-def chat_answers(out: Path) -> list[tuple[str, list[int]]]:
-    """Return plain questions with the base model's answers, made once and kept in `out`."""
-    path = out / "chat.json"
-    known: dict[str, list[int]] = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-    questions = plain_questions()
-    if new := [question for question in questions if question not in known]:
-        decoder = load_gguf_llama(decoder_file(), torch.bfloat16)
-        answers = greedy_answers(decoder, load_gguf_tokenizer(decoder_file()), new, max_tokens=MAX_CHAT_TOKENS)
-        known |= dict(zip(new, answers, strict=True))
-        path.write_text(json.dumps(list(known.items())), encoding="utf-8")
-    return [(question, known[question]) for question in questions]
-
-
 def export(adapter: ImageBindLLMAdapter, encoder: dict[str, Tensor], names: list[str], folder: Path) -> None:
     """Write the served weights (bfloat16 bridge, float32 gates and head) and the names as one safetensors file."""
     trained = adapter.state_dict()
     tensors = {f"{ADAPTER_PREFIX}{key}": value.to(torch.bfloat16) for key, value in trained.items()}
-    tensors[f"{ADAPTER_PREFIX}gates"] = trained["gates"].float()
-    tensors |= {key: value.float() if key == "head.bias" else value.half() for key, value in encoder.items()}
+    tensors |= {f"{ADAPTER_PREFIX}{key}": trained[key].float() for key in ("gates", "doubt")}
+    tensors |= {key: value.float() if value.ndim == 1 else value.half() for key, value in encoder.items()}
     metadata = {"names": json.dumps(names, ensure_ascii=False)}
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "mini.safetensors", metadata)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="a mini.safetensors whose adapter to go on from")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    space, encoder, unseen = build_space(arguments.data, arguments.out, arguments.seed)
-    (arguments.out / "unseen.json").write_text(json.dumps(unseen) + "\n")
-    chat = chat_answers(arguments.out)
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--invented", type=int, default=1500, help="plain questions the base model makes up")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    out, seed = arguments.out, arguments.seed
+    out.mkdir(parents=True, exist_ok=True)
+    space, encoder, unseen = build_space(arguments.data, out, seed)
+    (out / "unseen.json").write_text(json.dumps(unseen) + "\n")
     decoder = load_gguf_llama(decoder_file(), torch.bfloat16).requires_grad_(False)
-    tokenizer = load_gguf_tokenizer(decoder_file()).with_template(CONDITIONED_TEMPLATE)
-    batch_at = batch_source(SampleMaker(space, tokenizer, chat, arguments.seed), arguments.seed)
-    adapter = new_adapter(decoder, arguments.seed)
+    tokenizer = load_gguf_tokenizer(decoder_file())
+    nouns = [name.text for name in (*space.bank, *space.nouns)]
+    chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
+    adapter = new_adapter(decoder, seed)
+    if arguments.init is not None:
+        start_from(adapter, arguments.init)
+    conditioned = tokenizer.with_template(CONDITIONED_TEMPLATE)
+    maker = SampleMaker(space, conditioned, chat, seed, from_scratch=arguments.init is None)
+    batch_at = batch_source(maker, seed)
     decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
     loop = LoopConfig(num_steps=arguments.steps, max_minutes=arguments.minutes)
-    run_loop(
-        adapter,
-        make_optimizer(adapter),
-        lambda step: answer_loss(decoder, adapter, batch_at(step)),
-        loop,
-        arguments.out,
-    )
-    export(adapter, encoder, [name.text for name in space.bank], arguments.out)
+    optimizer = make_optimizer(adapter, arguments.rate)
+    run_loop(adapter, optimizer, lambda step: answer_loss(decoder, adapter, batch_at(step)), loop, out)
+    export(adapter, encoder, [name.text for name in space.bank], out)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import json
 import random
 import re
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,18 @@ KINDS = {  # class -> (everyday kind, groups) for names that ImageNet's vocabula
 }  # fmt: skip
 
 
+OTHER_NAMES = {
+    "Faces": ["face", "person"], "Faces_easy": ["face", "person"],
+    "Motorbikes": ["motorcycle", "moped", "motor scooter"],
+    "airplanes": ["plane", "airliner", "aircraft"], "car_side": ["car", "automobile"],
+    "cougar_body": ["cougar", "puma"],
+    "cougar_face": ["cougar", "puma"], "crocodile_head": ["crocodile"], "flamingo_head": ["flamingo"],
+    "water_lilly": ["water lily"], "rhino": ["rhinoceros"], "cup": ["mug"], "cellphone": ["cell phone", "mobile phone"],
+    "watch": ["stopwatch", "digital watch", "wristwatch"], "garfield": ["Garfield"], "sea_horse": ["seahorse"],
+    "soccer_ball": ["football"], "wild_cat": ["wildcat"], "stop_sign": ["street sign"], "panda": ["giant panda"],
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """One thing that can be named."""
@@ -109,6 +121,23 @@ def read_vocabulary(path: Path) -> tuple[list[Name], list[Name]]:
     return names(stored["imagenet"]), names(stored["nouns"])
 
 
+def read_other_names(path: Path) -> dict[str, list[Name]]:
+    """Return the parts of `mini_names.json`: `everyday`, `sounds`, `shapes`, and names `corrected` in their kind."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {part: [Name(e["name"], e["kind"], tuple(e["groups"])) for e in entries] for part, entries in stored.items()}
+
+
+def corrected(names: Sequence[Name], everyday: Sequence[Name]) -> list[Name]:
+    """Return the names with kind and groups as the everyday list places them, where WordNet's first sense differs."""
+    placed = {name.text.lower(): name for name in everyday}
+
+    def correct(name: Name) -> Name:
+        right = placed.get(name.text.lower())
+        return name if right is None else replace(name, kind=right.kind, groups=right.groups)
+
+    return [correct(name) for name in names]
+
+
 def choose_unseen(classes: Sequence[str], imagenet: Sequence[Name], seed: int) -> list[str]:
     """Draw the classes that training never sees, among those whose spoken name ImageNet's words contain.
 
@@ -136,6 +165,16 @@ def extra_names(classes: Sequence[str], imagenet: Sequence[Name]) -> list[Name]:
             kind, groups = (known.kind, known.groups) if known else ("object", ())
         names.setdefault(text, Name(text, kind, groups))
     return list(names.values())
+
+
+def synonyms_of(class_name: str, imagenet: Iterable[Name]) -> list[str]:
+    """Return the spoken name, the listed others, and the words of the ImageNet class of the same name."""
+    names = [spoken(class_name), *OTHER_NAMES.get(class_name, ())]
+    for name in imagenet:
+        words = [word.lower() for word in (name.text, *name.synonyms)]
+        if spoken(class_name).lower() in words:
+            names += [name.text, *name.synonyms]
+    return list(dict.fromkeys(names))
 
 
 def embed_texts(texts: Sequence[str]) -> Tensor:
@@ -185,7 +224,13 @@ class FeatureSimulator:
 
 
 def train_head(
-    photographs: Photographs, rows: Tensor, targets: Tensor, imagenet: tuple[Tensor, Tensor], seed: int
+    photographs: Photographs,
+    rows: Tensor,
+    targets: Tensor,
+    imagenet: tuple[Tensor, Tensor],
+    seed: int,
+    *,
+    num_steps: int = 1000,
 ) -> nn.Linear:
     """Learn logits for new names beside ImageNet's frozen ones.
 
@@ -204,9 +249,9 @@ def train_head(
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     classes = torch.arange(len(bias))
-    for _ in tqdm(range(1000), desc="head", unit="step"):
+    for _ in tqdm(range(num_steps), desc="head", unit="step"):
         batch = torch.randint(len(rows), (512,), generator=generator)
         simulated = simulator.draw(classes, 3.5 + 7.0 * torch.rand(len(classes), generator=generator), generator)
         x = torch.cat((features[batch], simulated))

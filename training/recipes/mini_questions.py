@@ -1,6 +1,7 @@
 """The conversations that teach `mini` to talk about a condition: questions in many words, answers in a few styles.
 
-A conversation is a list of (role, text); the loss covers every assistant turn.
+A conversation is a list of (role, text); the loss covers every assistant turn. A thing may be seen, heard, filmed or
+scanned; which of them a question supposes is in its words, since the adapter gets the same kind of vector for all.
 """
 
 from __future__ import annotations
@@ -8,195 +9,260 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from training.recipes import mini_wordings as words
+from training.recipes.mini_pictures import Name
 
 Conversation = list[tuple[str, str]]
+Sense = Literal["picture", "sound", "video", "shape"]
+IS_OF_SENSE = {
+    "picture": (*words.IS_IT, *words.IS_SEEN),
+    "sound": words.IS_HEARD,
+    "video": words.IS_FILMED,
+    "shape": words.IS_SCANNED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What one condition shows: its nearest name, the runner-up, and whether the answer should hedge."""
+    """What one condition holds: its nearest name, the runner-up, and whether the answer should hedge.
+
+    `beside` are the further things of a blend, which the answer names too; `near` are names it is easily taken for.
+    """
 
     name: str
     kind: str
     groups: tuple[str, ...]
     other: str = ""
-    other_groups: tuple[str, ...] = ()
     unsure: bool = False
+    sense: Sense = "picture"
+    beside: tuple[Name, ...] = ()
+    near: tuple[Name, ...] = ()
+    synonyms: tuple[str, ...] = ()
 
 
-WHAT = (
-    "What is this?", "What is this?", "What is this?", "What is this?", "What is in this picture?", "What's this?",
-    "What do you see?", "What is shown here?", "What is in the photo?", "What can you see in this image?",
-    "Identify this.", "Identify the object in the image.", "What am I looking at?", "Can you tell me what this is?",
-    "Tell me what is in the picture.", "What does the image show?", "What does this picture show?",
-    "Name the main object in the photo.", "What object is this?", "What is the main subject of this photo?",
-    "what is this", "whats in this picture?", "Do you know what this is?", "Please tell me what this photo shows.",
-    "What is this a picture of?", "Look at the image. What is it?", "What kind of thing is this?", "What is that?",
-    "Which object do you recognise?", "Can you identify this?", "I took this photo. What is it?", "Guess what this is.",
-)  # fmt: skip
-DESCRIBE = (
-    "Describe the picture in one sentence.", "Describe this image.", "Describe what you see.", "Describe the photo.",
-    "Please describe the image briefly.", "Give a short description of the picture.", "What is happening here?",
-    "Summarize the image in one sentence.", "Explain what the image shows.", "Describe this photo for a blind person.",
-)  # fmt: skip
-CAPTION = (
-    "Write a short caption.", "Write a caption for this image.", "Caption this.", "Give this photo a title.",
-    "Write a one-line caption for the photo.", "Provide a caption for this picture.", "Suggest a caption.",
-    "Write alt text for this image.",
-)  # fmt: skip
-ONE_WORD = (
-    "What is this? Answer with the name only.", "In one word, what is this?", "Name it, nothing else.",
-    "Answer with just the name of the object.", "What is this? Reply with one or two words.", "Label this image.",
-)  # fmt: skip
-OF_KIND = (
-    "What {kind} is this?", "Which {kind} is this?", "What {kind} is in the photo?", "What kind of {kind} is this?",
-    "What type of {kind} is shown?", "Which {kind} do you see?", "Name the {kind} in the picture.",
-)  # fmt: skip
-WHICH_KIND = (
-    "What kind of thing is it?", "What category does it belong to?", "What sort of thing is this?",
-    "What type of object is it?",
-)  # fmt: skip
-IS_GROUP = (
-    "Is this {a}?", "Is it {a}?", "Is there {a} in the picture?", "Does the photo show {a}?",
-    "Is the thing in the image {a}?", "Would you call this {a}?",
-)  # fmt: skip
-UNSEEN = (
-    "What colour is it?", "What color is it?", "How many are there?", "How big is it?", "What is in the background?",
-    "Where was this photo taken?", "Who made this?", "How old is it?", "What does the text say?",
-)  # fmt: skip
-CERTAIN = ("Are you sure?", "How sure are you?", "Are you certain?", "Is that right?")
-NO_ONE_SAYS = frozenset({"object", "device", "structure", "instrument", "machine", "landscape", "fabric", "person"})
+def is_bare(name: str) -> bool:
+    """Say whether English gives the name no article: a mass, or something that is done."""
+    last = name.split()[-1].lower()
+    if name.lower() in words.BARE or last in ("music", "water", "food", "paper", "metal", "teeth"):
+        return True
+    return last.endswith("ing") and last not in words.COUNTED
 
 
 def article(name: str) -> str:
-    """Return the name with a or an; plurals and proper names keep it bare where English does."""
-    if name.endswith("s") and not name.endswith(("ss", "us", "is", "as", "os")):
+    """Return the name with a, an or some; masses and proper names keep it bare where English does."""
+    if is_bare(name):
+        return name
+    if name.endswith("pajamas") or (name.endswith("s") and not name.endswith(("ss", "us", "is", "as", "os", "lens"))):
         return f"some {name}" if " of " not in name else f"a {name}"
-    return (
-        f"{'an' if name[0].lower() in 'aeiou' and not name.lower().startswith(('uni', 'eu', 'one-')) else 'a'} {name}"
-    )
+    vowel = name[0].lower() in "aeiou" and not name.lower().startswith(("uni", "eu", "one-", "ukulele"))
+    return f"{'an' if vowel or name.lower().startswith('hourglass') else 'a'} {name}"
+
+
+def _listed(thing: Thing) -> str:
+    """Return the thing and what is beside it: `a beach, a dog and a car`."""
+    names = [article(name) for name in (thing.name, *(name.text for name in thing.beside))]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _maybe(thing: Thing) -> str:
+    """Return what a hedge says after `may be`: two candidates, or for a blend all that it may hold."""
+    return _listed(thing) if thing.beside else f"{article(thing.name)} or {article(thing.other)}"
 
 
 def _kind_clause(thing: Thing) -> str:
-    known = thing.kind not in NO_ONE_SAYS and thing.kind.split()[-1].lower() not in thing.name.lower()
-    if not known:
+    known = thing.kind not in words.NO_ONE_SAYS and thing.kind.split()[-1].lower() not in thing.name.lower()
+    if not known or thing.beside:
         return ""
     return f", {article(thing.kind)}" if thing.kind.startswith("piece") else f", a kind of {thing.kind}"
 
 
-def _hedge(thing: Thing) -> str:
-    return f"{article(thing.name)} or {article(thing.other)}"
-
-
 def say_what(thing: Thing) -> str:
     if thing.unsure:
-        return f"It may be {_hedge(thing)}."
+        return f"It may be {_maybe(thing)}."
     verb = "These are" if article(thing.name).startswith("some ") else "This is"
-    return f"{verb} {article(thing.name)}{_kind_clause(thing)}."
+    return f"{verb} {_listed(thing)}{_kind_clause(thing)}."
+
+
+def say_shown(thing: Thing, medium: str) -> str:
+    if thing.unsure:
+        return f"The {medium} may show {_maybe(thing)}."
+    return f"The {medium} shows {_listed(thing)}{_kind_clause(thing)}."
 
 
 def say_description(thing: Thing) -> str:
-    if thing.unsure:
-        return f"The picture may show {_hedge(thing)}."
-    return f"The picture shows {article(thing.name)}{_kind_clause(thing)}."
+    return say_shown(thing, "picture")
 
 
 def say_caption(thing: Thing) -> str:
-    return f"Perhaps {_hedge(thing)}." if thing.unsure else f"A photo of {article(thing.name)}."
+    return f"Perhaps {_maybe(thing)}." if thing.unsure else f"A photo of {_listed(thing)}."
 
 
 def say_name(thing: Thing) -> str:
-    if thing.unsure:
-        return f"{thing.name[0].upper()}{thing.name[1:]} or {thing.other}."
-    return f"{thing.name[0].upper()}{thing.name[1:]}."
+    joined = " and ".join((thing.name, *(name.text for name in thing.beside)))
+    if thing.unsure and not thing.beside:
+        joined = f"{thing.name} or {thing.other}"
+    return f"{'Perhaps ' if thing.unsure and thing.beside else ''}{joined[0].upper()}{joined[1:]}."
+
+
+def say_heard(thing: Thing) -> str:
+    return f"It may be {_maybe(thing)}." if thing.unsure else f"I hear {_listed(thing)}."
+
+
+def say_sound(thing: Thing) -> str:
+    return f"It may be {_maybe(thing)}." if thing.unsure else f"This is the sound of {_listed(thing)}."
+
+
+def say_filmed(thing: Thing) -> str:
+    return say_shown(thing, "video")
 
 
 class Interviewer:
     """Draw conversations about things; `groups` and `names` supply what to ask and what to deny."""
 
-    def __init__(self, groups: Sequence[str], names: Sequence[str], rng: random.Random) -> None:
-        self._groups = tuple(groups)
-        self._names = tuple(names)
-        self._rng = rng
+    def __init__(self, groups: Sequence[str], names: Sequence[Name], rng: random.Random) -> None:
+        self._groups, self._names, self._rng = tuple(groups), tuple(names), rng
+        self._answers: dict[Sense, tuple[tuple[float, Sequence[str], Callable[[Thing], str]], ...]] = {
+            "picture": (
+                (0.64, words.WHAT, say_what),
+                (0.14, words.DESCRIBE, say_description),
+                (0.12, words.CAPTION, say_caption),
+                (0.10, words.ONE_WORD, say_name),
+            ),
+            "sound": ((0.4, words.HEAR, say_heard), (0.5, words.SOUND, say_sound), (0.1, words.WHAT, say_what)),
+            "video": ((1.0, words.VIDEO, say_filmed),),
+            "shape": ((1.0, words.SHAPE, say_what),),
+        }
         self._first: tuple[tuple[float, Callable[[Thing], Conversation]], ...] = (
-            (0.52, lambda thing: self._ask(WHAT, say_what, thing)),
-            (0.10, lambda thing: self._ask(DESCRIBE, say_description, thing)),
-            (0.08, lambda thing: self._ask(CAPTION, say_caption, thing)),
-            (0.06, lambda thing: self._ask(ONE_WORD, say_name, thing)),
-            (0.08, self._of_kind),
-            (0.10, self._group),
-            (0.05, self._named),
-            (0.01, self._unseen),
+            (0.50, self._named),
+            (0.06, self._of_kind),
+            (0.16, self._group),
+            (0.20, self._is_named),
+            (0.05, self._trait),
+            (0.03, self._unseen),
         )
 
     def naming(self, thing: Thing) -> Conversation:
         """Return one question for the name, in one of many wordings."""
-        return self._ask(WHAT, say_what, thing)
+        return self._ask(words.WHAT, say_what, thing)
 
     def conversation(self, thing: Thing) -> Conversation:
         """Return one conversation about `thing`, in one turn or two."""
         weights = [weight for weight, _ in self._first]
         turn = self._rng.choices([draw for _, draw in self._first], weights)[0](thing)
-        if self._rng.random() < 0.12:
-            follow_up = self._rng.choice(
-                (self._group, self._named, self._which_kind, self._certain, self._unseen, self._what)
-            )
-            turn = turn + follow_up(thing)
-        if self._rng.random() < 0.05:
-            turn = [("system", "You are a helpful assistant."), *turn]
-        return turn
+        if self._rng.random() < 0.22:
+            turn = turn + self._rng.choice(
+                (self._group, self._group, self._is_named, self._is_named, self._trait, self._which_kind,
+                 self._certain, self._unseen, self._again, self._again)
+            )(thing)  # fmt: skip
+        return self.opened(turn)
+
+    def opened(self, turn: Conversation) -> Conversation:
+        """Return the conversation, sometimes behind a system turn."""
+        return [("system", "You are a helpful assistant."), *turn] if self._rng.random() < 0.05 else turn
 
     def _ask(self, questions: Sequence[str], answer: Callable[[Thing], str], thing: Thing) -> Conversation:
         return [("user", self._rng.choice(questions)), ("assistant", answer(thing))]
 
-    def _what(self, thing: Thing) -> Conversation:
-        return self._ask(("So what is it?", "What is it called?", "And what is this?"), say_what, thing)
+    def _named(self, thing: Thing) -> Conversation:
+        """Ask what it is, in the words of the thing's sense."""
+        styles = self._answers[thing.sense]
+        _, questions, answer = self._rng.choices(styles, [weight for weight, _, _ in styles])[0]
+        return self._ask(questions, answer, thing)
+
+    def _again(self, thing: Thing) -> Conversation:
+        return self._ask(words.AGAIN, say_what, thing)
 
     def _of_kind(self, thing: Thing) -> Conversation:
-        options = [group for group in thing.groups if group != "food"]
-        options += [thing.kind] if thing.kind not in NO_ONE_SAYS else []
+        options = [group for group in thing.groups if group not in ("food", "human sound", "music", "person")]
+        options += [thing.kind] if thing.kind not in words.NO_ONE_SAYS else []
+        questions = words.OF_KIND_HEARD if thing.sense == "sound" else words.OF_KIND
         if not options or self._rng.random() < 0.12:
-            asked = self._rng.choice([group for group in self._groups if group not in thing.groups])
-            answer = say_what(thing) if thing.unsure else f"I see no {asked}: this is {article(thing.name)}."
-            return [("user", self._rng.choice(OF_KIND).format(kind=asked)), ("assistant", answer)]
-        question = self._rng.choice(OF_KIND).format(kind=self._rng.choice(options))
+            groups = ("animal", "vehicle", "musical instrument") if thing.sense == "sound" else self._groups
+            asked = self._rng.choice([group for group in groups if group not in self._groups_of(thing)])
+            verb = "hear" if thing.sense == "sound" else "see"
+            answer = say_what(thing) if thing.unsure else f"I {verb} no {asked}: this is {_listed(thing)}."
+            return [("user", self._rng.choice(questions).format(kind=asked)), ("assistant", answer)]
+        question = self._rng.choice(questions).format(kind=self._rng.choice(options))
         return [("user", question), ("assistant", say_what(thing))]
 
-    def _group(self, thing: Thing) -> Conversation:
-        asked = (
-            self._rng.choice(thing.groups)
-            if thing.groups and self._rng.random() < 0.5
-            else self._rng.choice(self._groups)
-        )
-        yes = asked in thing.groups
-        doubtful = thing.unsure and (asked in thing.other_groups) != yes
-        question = self._rng.choice(IS_GROUP).format(a=article(asked) if asked != "food" else "food")
-        short = self._rng.random() < 0.5
-        if short:
-            question += self._rng.choice((" Answer yes or no.", " Yes or no?", " Answer with yes or no only."))
-        word = "Yes" if yes else "No"
-        full = f"I am not sure: it may be {_hedge(thing)}." if doubtful else f"{word}, {self._it_is(thing)}."
-        return [("user", question), ("assistant", f"{word}." if short else full)]
+    def _groups_of(self, thing: Thing) -> set[str]:
+        return {*thing.groups, *(group for name in thing.beside for group in name.groups)}
 
-    def _named(self, thing: Thing) -> Conversation:
-        yes = self._rng.random() < 0.5
-        asked = thing.name if yes else self._rng.choice(self._names)
-        word = "Yes" if asked in (thing.name, thing.other) else "No"
-        question = self._rng.choice(IS_GROUP).format(a=article(asked))
+    def _group(self, thing: Thing) -> Conversation:
+        """Ask whether the thing belongs to a group; half of the answers are yes where it belongs to one."""
+        own = sorted(self._groups_of(thing))
+        asked = self._rng.choice(own) if own and self._rng.random() < 0.5 else self._rng.choice(self._groups)
+        return self._yes_or_no("food" if asked == "food" else article(asked), asked in own, thing)
+
+    def _is_named(self, thing: Thing) -> Conversation:
+        """Ask whether the thing is what its name, its kind or a synonym says, or something else, near or far."""
+        if self._rng.random() < 0.5:
+            kinds = [thing.kind] if thing.kind not in words.NO_ONE_SAYS else []
+            others = [*kinds, *kinds, *(name.text for name in thing.beside), *thing.synonyms[:3]]
+            asked = self._rng.choice(others) if others and self._rng.random() < 0.5 else thing.name
+            return self._yes_or_no(article(asked), True, thing)
+        wrong = [name for name in thing.near if not _overlap(name, thing)] if self._rng.random() < 0.4 else []
+        while not wrong:
+            wrong = [name for name in self._rng.sample(self._names, 4) if not _overlap(name, thing)]
+        return self._yes_or_no(article(self._rng.choice(wrong).text), False, thing)
+
+    def _trait(self, thing: Thing) -> Conversation:
+        """Ask what it is like, which its groups tell: whatever is in none is neither alive nor eaten nor worn."""
+        if thing.beside or thing.kind == "person" or thing.sense == "sound":
+            return self._is_named(thing)
+        question, groups = self._rng.choice(words.TRAITS)
+        return self._answered(question, bool(set(groups) & set(thing.groups)), thing)
+
+    def _yes_or_no(self, asked: str, yes: bool, thing: Thing) -> Conversation:
+        question = self._rng.choice(IS_OF_SENSE[thing.sense]).format(a=asked)
+        return self._answered(question, yes, thing)
+
+    def _answered(self, question: str, yes: bool, thing: Thing) -> Conversation:
+        word, style = "Yes" if yes else "No", self._rng.random()
+        if style < 0.45:
+            return [("user", question + self._rng.choice(words.YES_OR_NO)), ("assistant", f"{word}.")]
+        if style < 0.5:
+            asked = question[0].lower() + question[1:]
+            return [("user", self._rng.choice(words.BEFORE_YES_OR_NO) + asked), ("assistant", f"{word}.")]
         return [("user", question), ("assistant", f"{word}, {self._it_is(thing)}.")]
 
     def _it_is(self, thing: Thing) -> str:
-        return f"it may be {_hedge(thing)}" if thing.unsure else f"it is {article(thing.name)}"
+        if thing.unsure:
+            return f"it may be {_maybe(thing)}"
+        if thing.sense == "sound":
+            return f"I hear {_listed(thing)}"
+        return f"I see {_listed(thing)}" if thing.beside else f"it is {_listed(thing)}"
 
     def _which_kind(self, thing: Thing) -> Conversation:
         kind = thing.kind if thing.kind != "person" else "human being"
-        answer = f"It is {article(kind)}." if not thing.unsure else say_what(thing)
-        return [("user", self._rng.choice(WHICH_KIND)), ("assistant", answer)]
+        answer = f"It is {article(kind)}." if not (thing.unsure or thing.beside) else say_what(thing)
+        return [("user", self._rng.choice(words.WHICH_KIND)), ("assistant", answer)]
 
     def _certain(self, thing: Thing) -> Conversation:
-        answer = f"No, it may be {_hedge(thing)}." if thing.unsure else f"Yes, it looks like {article(thing.name)}."
-        return [("user", self._rng.choice(CERTAIN)), ("assistant", answer)]
+        answer = f"No, it may be {_maybe(thing)}." if thing.unsure else f"Yes, it looks like {_listed(thing)}."
+        if thing.sense == "sound" and not thing.unsure:
+            answer = f"Yes, it sounds like {_listed(thing)}."
+        return [("user", self._rng.choice(words.CERTAIN)), ("assistant", answer)]
 
     def _unseen(self, thing: Thing) -> Conversation:
-        answer = f"I cannot tell; I only see that {self._it_is(thing)}."
-        return [("user", self._rng.choice(UNSEEN)), ("assistant", answer)]
+        if thing.sense == "sound":
+            heard = f"what may be {_maybe(thing)}" if thing.unsure else _listed(thing)
+            answer = f"I cannot tell; I only hear {heard}."
+            return [("user", self._rng.choice(words.UNHEARD)), ("assistant", answer)]
+        answer = f"I cannot tell; I only see that {self._it_is(thing).replace('I see', 'there is')}."
+        return [("user", self._rng.choice(words.UNSEEN)), ("assistant", answer)]
+
+
+def _overlap(asked: Name, thing: Thing) -> bool:
+    """Say whether a yes could be defended: the same words, or one is a kind of the other."""
+    mine = {thing.name, thing.other if thing.unsure else "", *thing.synonyms, *(name.text for name in thing.beside)}
+    kinds = {thing.kind, *thing.groups, *(name.kind for name in thing.beside)}
+    spoken, text = {word.lower() for name in mine for word in name.split()}, asked.text.lower()
+    if text in {kind.lower() for kind in kinds} or asked.kind.lower() in {name.lower() for name in mine}:
+        return True
+    own = text.split()
+    return any(word in spoken for word in own) or any(
+        len(word) > 3 and word in text.replace(" ", "") for word in spoken
+    )

@@ -17,28 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from models.mini.assets import VOCABULARY
-from training.recipes.mini_pictures import Name, choose_unseen, extra_names, read_vocabulary, split_of, spoken
-
-OTHER_NAMES = {
-    "Faces": ["face", "person"], "Faces_easy": ["face", "person"],
-    "Motorbikes": ["motorcycle", "moped", "motor scooter"],
-    "airplanes": ["plane", "airliner", "aircraft"], "car_side": ["car", "automobile"],
-    "cougar_body": ["cougar", "puma"],
-    "cougar_face": ["cougar", "puma"], "crocodile_head": ["crocodile"], "flamingo_head": ["flamingo"],
-    "water_lilly": ["water lily"], "rhino": ["rhinoceros"], "cup": ["mug"], "cellphone": ["cell phone", "mobile phone"],
-    "watch": ["stopwatch", "digital watch", "wristwatch"], "garfield": ["Garfield"], "sea_horse": ["seahorse"],
-    "soccer_ball": ["football"], "wild_cat": ["wildcat"], "stop_sign": ["street sign"], "panda": ["giant panda"],
-}  # fmt: skip
-
-
-def synonyms_of(class_name: str, imagenet: Iterable[Name]) -> list[str]:
-    """Return the spoken name, the listed others, and the words of the ImageNet class of the same name."""
-    names = [spoken(class_name), *OTHER_NAMES.get(class_name, ())]
-    for name in imagenet:
-        words = [word.lower() for word in (name.text, *name.synonyms)]
-        if spoken(class_name).lower() in words:
-            names += [name.text, *name.synonyms]
-    return list(dict.fromkeys(names))
+from training.recipes.mini_pictures import choose_unseen, extra_names, read_vocabulary, split_of, spoken, synonyms_of
 
 
 def write_sets(data: Path, out: Path, seed: int) -> dict[str, int]:
