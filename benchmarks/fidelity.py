@@ -4,8 +4,9 @@
 
 SETS is a folder that `training.recipes.mini_sets` wrote; its photographs go through the encoder and the decoder in this
 process. Without it only the names run: each of the 1000 ImageNet names from its own text embedding. `said` counts
-answers to "What is this?" that contain a right name; `nearest` counts embeddings whose nearest name is right;
-`gate 0` is the control with the condition off.
+answers to "What is this?" that contain a right name; `nearest` counts embeddings whose nearest name is right; `below`
+is the share whose calibrated confidence is below the threshold, `hedged` that of answers which hedge; `gate 0` is the
+control with the condition off.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from engine.backends import BACKENDS, DecodingConfig
 from models.bundle import ModelBundle
 from models.mini.assets import VOCABULARY
 from models.mini.encoder import MiniImageEncoder
-from models.mini.loader import load_mini
+from models.mini.loader import DOUBT_BELOW, load_mini
 
 QUESTION = "What is this?"
 BATCH = 16
@@ -43,6 +44,7 @@ class Case:
     right: tuple[str, ...]
     vector: FloatArray
     nearest: tuple[str, ...]
+    confidence: float | None = None
 
 
 def name_cases(encoder: MiniImageEncoder, vectors: FloatArray) -> list[Case]:
@@ -64,11 +66,9 @@ def photo_cases(encoder: MiniImageEncoder, folder: Path, table: dict[str, list[s
         for row, path in enumerate(batch):
             name = encoder.names[int(blended.nearest[row, 0])]
             right = (path.parent.name, *table.get(path.parent.name, ()))
-            cases.append(
-                Case(
-                    f"{path.parent.name}/{path.name}", right, blended.vectors[row].numpy(), (name, *words.get(name, ()))
-                )
-            )
+            nearest, sureness = (name, *words.get(name, ())), float(blended.confidence[row])
+            label = f"{path.parent.name}/{path.name}"
+            cases.append(Case(label, right, blended.vectors[row].numpy(), nearest, sureness))
     return cases
 
 
@@ -92,12 +92,13 @@ async def answers_of(bundle: ModelBundle, conditions: Sequence[Condition]) -> li
 
 def measure(bundle: ModelBundle, title: str, cases: Sequence[Case], gate: float) -> None:
     """Decode every case and print one row of shares."""
-    conditions = [bundle.adapter.condition(case.vector) if gate else None for case in cases]
+    conditions = [bundle.adapter.condition(case.vector, confidence=case.confidence) if gate else None for case in cases]
     texts = asyncio.run(answers_of(bundle, conditions))
     said: list[Answer] = [judge(c.label, c.right[0], text, c.right) for c, text in zip(cases, texts, strict=True)]
     near = sum(any(contains_name(word, name) for word in c.nearest for name in c.right) for c in cases) / len(cases)
     row = score(said)
-    shares = f"{percent(near)} {percent(row.accuracy)} {percent(row.hedge_share)} {percent(row.unhedged_accuracy)}"
+    below = sum(c.confidence is not None and c.confidence < DOUBT_BELOW for c in cases) / len(cases)
+    shares = " ".join(map(percent, (near, row.accuracy, below, row.hedge_share, row.unhedged_accuracy)))
     print(f"{title:<22} {len(cases):>6}  {shares}")
 
 
@@ -109,7 +110,7 @@ def main() -> None:
     bundle = load_mini(torch.bfloat16)
     encoder = next(iter(bundle.encoders.values()))
     assert isinstance(encoder, MiniImageEncoder)
-    print(f"{'set':<22} {'cases':>6}  nearest   said hedged right unhedged")
+    print(f"{'set':<22} {'cases':>6}  nearest   said  below hedged right unhedged")
     names = name_cases(encoder, encoder.name_vectors)
     measure(bundle, "1000 names", names, 1.0)
     measure(bundle, "1000 names, gate 0", names[:200], 0.0)

@@ -1,10 +1,11 @@
-"""Ask thirty differently worded questions about photographs whose class is known and count the right answers.
+"""Ask differently worded questions about photographs whose class is known and count the right answers.
 
     python -m benchmarks.phrasings SETS --url http://127.0.0.1:8000 [--photos 40]
 
 SETS is a folder that `training.recipes.mini_sets` wrote; the photographs come from its `test` tree. A naming answer is
 right when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class;
-a follow-up is a second turn after "What is this?" and the model's own answer to it.
+a follow-up is a second turn after "What is this?" and the model's own answer to it. Where a question names a thing,
+half of the photographs are asked for their own name and half for another class's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import json
 import mimetypes
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +29,20 @@ from benchmarks.naming import contains_name, list_photos, percent, words_of
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """One question. `group` restricts it to photographs in (True) or decides its yes or no (yes_no)."""
+    """One question. `group` restricts it to photographs of that group, or with `or_group` decides its yes or no.
+
+    `{a}` in the text stands for a name with its article.
+    """
 
     text: str
     group: str = ""
     yes_no: bool = False
     follow_up: bool = False
+    or_group: str = ""
+
+    @property
+    def names_a_thing(self) -> bool:
+        return "{a}" in self.text
 
 
 PHRASINGS = (
@@ -64,6 +74,15 @@ PHRASINGS = (
     Phrasing("Is it a piece of furniture?", group="piece of furniture", yes_no=True),
     Phrasing("Is it an animal?", group="animal", yes_no=True, follow_up=True),
     Phrasing("Could I ride in it? I mean: is it a vehicle?", group="vehicle", yes_no=True, follow_up=True),
+    Phrasing("Is it alive?", group="animal", or_group="plant", yes_no=True),
+    Phrasing("Is this a living thing? Yes or no?", group="animal", or_group="plant", yes_no=True),
+    Phrasing("Is this {a}?", yes_no=True),
+    Phrasing("Is this {a}? Answer yes or no.", yes_no=True),
+    Phrasing("Is there {a} in the picture?", yes_no=True),
+    Phrasing("Do you see {a} here?", yes_no=True),
+    Phrasing("Does the photograph show {a}? Reply with yes or no.", yes_no=True),
+    Phrasing("I think this is {a}. Am I right?", yes_no=True),
+    Phrasing("Is it {a}?", yes_no=True, follow_up=True),
     Phrasing("So what is it called?", follow_up=True),
     Phrasing("Please repeat what it is.", follow_up=True),
 )
@@ -71,11 +90,16 @@ PHRASINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photograph with the names that are right for it and the groups it belongs to."""
+    """A photograph with the names that are right for it, the groups it belongs to, and a name to ask for.
+
+    `asked` is its own name when `asked_is_right`, else that of a class whose names it does not share.
+    """
 
     path: Path
     names: tuple[str, ...]
     groups: tuple[str, ...]
+    asked: str
+    asked_is_right: bool
 
     def message(self, text: str) -> dict[str, Any]:
         mime_type = mimetypes.guess_type(self.path.name)[0] or "image/webp"
@@ -86,15 +110,39 @@ def load_photos(sets: Path, count: int, seed: int) -> list[Photo]:
     """Return photographs of the test tree with what is true of them."""
     table = json.loads((sets / "synonyms.json").read_text(encoding="utf-8"))
     groups = json.loads((sets / "groups.json").read_text(encoding="utf-8"))
-    photos = list_photos(sets / "test", count, seed)
-    return [Photo(p, (p.parent.name, *table[p.parent.name]), tuple(groups[p.parent.name])) for p in photos]
+    photos, rng = list_photos(sets / "test", count, seed), random.Random(seed)
+    loaded = []
+    for place, path in enumerate(photos):
+        own = path.parent.name
+        asked = own if place % 2 == 0 else rng.choice([name for name in table if not _alike(table[name], table[own])])
+        names = (own, *table[own])
+        loaded.append(Photo(path, names, tuple(groups[own]), table[asked][0], asked == own))
+    return loaded
+
+
+def _alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Say whether one of the names holds one of the others: a yes to both could be defended."""
+    return any(contains_name(one, other) or contains_name(other, one) for one in names for other in others)
+
+
+def wording(phrasing: Phrasing, photo: Photo) -> str:
+    """Return the question about this photograph."""
+    return phrasing.text.format(a=with_article(photo.asked))
+
+
+def with_article(name: str) -> str:
+    """Return a name as a question asks for it."""
+    if name.endswith(("scissors", "binoculars")):
+        return f"a pair of {name}"
+    return f"{'an' if name[0].lower() in 'aeiou' and not name.startswith('eu') else 'a'} {name}"
 
 
 def is_right(phrasing: Phrasing, photo: Photo, answer: str) -> bool:
     """Judge one answer."""
     if phrasing.yes_no:
-        truth = "yes" if phrasing.group in photo.groups else "no"
-        return words_of(answer)[:1] == [truth]
+        in_group = bool({phrasing.group, phrasing.or_group} & set(photo.groups))
+        truth = photo.asked_is_right if phrasing.names_a_thing else in_group
+        return words_of(answer)[:1] == ["yes" if truth else "no"]
     return any(contains_name(answer, name) for name in photo.names)
 
 
@@ -107,10 +155,10 @@ async def ask_phrasing(client: httpx.AsyncClient, model: str, phrasing: Phrasing
     """Return the answer to one question about one photograph, after a first turn when it is a follow-up."""
     settings = {"model": model, "temperature": 0, "max_completion_tokens": 48}
     if not phrasing.follow_up:
-        return await ask(client, {**settings, "messages": [photo.message(phrasing.text)]})
+        return await ask(client, {**settings, "messages": [photo.message(wording(phrasing, photo))]})
     first = photo.message("What is this?")
     answer = await ask(client, {**settings, "messages": [first]})
-    turns = [first, {"role": "assistant", "content": answer}, {"role": "user", "content": phrasing.text}]
+    turns = [first, {"role": "assistant", "content": answer}, {"role": "user", "content": wording(phrasing, photo)}]
     return await ask(client, {**settings, "messages": turns})
 
 
@@ -134,7 +182,7 @@ async def run(arguments: argparse.Namespace, photos: Sequence[Photo]) -> Mapping
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Count right answers over thirty phrasings.")
+    parser = argparse.ArgumentParser(description="Count right answers over many phrasings.")
     parser.add_argument("sets", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--model", default="mini")
@@ -146,6 +194,9 @@ def main() -> None:
     for phrasing, right in verdicts.items():
         turn = " (second turn)" if phrasing.follow_up else ""
         print(f"{percent(sum(right) / max(len(right), 1))} of {len(right):>3}  {phrasing.text}{turn}")
+    for title, chosen in (("yes or no", True), ("names and captions", False)):
+        some = [verdict for phrasing, right in verdicts.items() if phrasing.yes_no == chosen for verdict in right]
+        print(f"{percent(sum(some) / len(some))} of {len(some):>3}  ALL {title}")
     everything = [verdict for right in verdicts.values() for verdict in right]
     print(f"{percent(sum(everything) / len(everything))} of {len(everything):>3}  ALL")
 

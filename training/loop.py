@@ -10,7 +10,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 
@@ -38,6 +38,35 @@ class LoopState:
     losses: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that train together, one thread each: on a busy machine two of them wait less than two threads."""
+
+    rank: int
+    size: int
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over the team."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients]) / self.size
+        distributed.all_reduce(flat)
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def latest(self, seconds: float) -> float:
+        """Return the largest of the team's times, so that all of them end at the same step."""
+        if self.size == 1:
+            return seconds
+        largest = torch.tensor(seconds, dtype=torch.float64)
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
+        return float(largest)
+
+
+ALONE = Team(0, 1)
+
+
 def progress_of(state: LoopState, config: LoopConfig) -> float:
     """Return the finished share of the run in [0, 1]: of the steps or of the minutes, whichever is further."""
     return max(state.step / config.num_steps, state.seconds / 60 / config.max_minutes)
@@ -54,15 +83,20 @@ def run_loop(
     loss_at: Callable[[int], Tensor],
     config: LoopConfig,
     folder: Path,
+    *,
+    team: Team = ALONE,
 ) -> LoopState:
     """Minimise `loss_at(step)`, which must depend on the step alone, resuming from `folder/checkpoint.pt`.
 
-    Writes the checkpoint atomically and `folder/loss.png` as it goes; returns the final state.
+    Writes the checkpoint atomically and `folder/loss.png` as it goes; returns the final state. The workers of a team
+    minimise the mean of their losses: `loss_at` must differ between them, and the first of them writes.
     """
     state = _restore(model, optimizer, folder)
     base_rates = [group["initial_lr"] for group in optimizer.param_groups]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    bar = tqdm(total=config.num_steps, initial=state.step, desc=config.model_name, unit="step")
+    bar = tqdm(
+        total=config.num_steps, initial=state.step, desc=config.model_name, unit="step", disable=team.rank > 0
+    )
     while progress_of(state, config) < 1.0:
         started = time.perf_counter()
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
@@ -70,17 +104,19 @@ def run_loop(
         loss = loss_at(state.step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        team.average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         state.step += 1
-        state.seconds += time.perf_counter() - started
+        state.seconds = team.latest(state.seconds + time.perf_counter() - started)
         state.losses.append(float(loss.detach()))
         bar.update()
         bar.set_postfix(loss=f"{sum(state.losses[-20:]) / len(state.losses[-20:]):.3f}", refresh=False)
-        if state.step % config.checkpoint_every == 0:
+        if state.step % config.checkpoint_every == 0 and team.rank == 0:
             _save(model, optimizer, state, config, folder)
     bar.close()
-    _save(model, optimizer, state, config, folder)
+    if team.rank == 0:
+        _save(model, optimizer, state, config, folder)
     return state
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from core.errors import CheckpointError
 from core.types import DecodedMedia, Embedding, FloatArray, Modality
+from models.mini.framing import frame_thing
 from models.mini.space import BlendedNames, blend_names
 
 IMAGE_SIZE = 260
@@ -20,8 +22,11 @@ CHANNEL_MEAN, CHANNEL_STD = 0.498, 0.502
 
 
 def preprocess_image(pixels: np.ndarray) -> Tensor:
-    """Scale the short side of `(H, W, 3)` uint8 to 260 (bicubic), crop the centre, return `(3, 260, 260)` float32."""
-    image = Image.fromarray(pixels)
+    """Return `(H, W, 3)` uint8 as `(3, 260, 260)` float32: short side to 260 (bicubic), centre cropped.
+
+    A thing on a plain ground is framed first.
+    """
+    image = Image.fromarray(frame_thing(pixels))
     scale = IMAGE_SIZE / min(image.size)
     width, height = (max(IMAGE_SIZE, round(side * scale)) for side in image.size)
     left, top = (width - IMAGE_SIZE) // 2, (height - IMAGE_SIZE) // 2
@@ -54,12 +59,20 @@ class FeatureNetwork(nn.Module):
 
 
 class NameHead(nn.Module):
-    """Logits over ImageNet's frozen classes and the names learnt from photographs, and the blend of their names."""
+    """Probabilities of ImageNet's frozen classes and the learnt names, and the blend of their names.
+
+    `extra` are names learnt from photographs, in one softmax with ImageNet's. `drawn` are names learnt from drawings:
+    its first output says how surely the picture is one, the others share that much of the probability.
+    `name_vectors` `(K, E)` are in the order ImageNet, `extra`, `drawn`.
+    """
 
     name_vectors: Tensor
 
-    def __init__(self, imagenet: tuple[Tensor, Tensor], extra: nn.Linear, name_vectors: Tensor) -> None:
+    def __init__(
+        self, imagenet: tuple[Tensor, Tensor], extra: nn.Linear, name_vectors: Tensor, drawn: nn.Linear | None = None
+    ) -> None:
         super().__init__()
+        self.drawn = drawn
         weight, bias = imagenet
         self.classifier = nn.Linear(weight.shape[1], weight.shape[0] + extra.out_features)
         with torch.no_grad():
@@ -69,17 +82,34 @@ class NameHead(nn.Module):
 
     def forward(self, features: Tensor) -> BlendedNames:
         probabilities = self.classifier(features).softmax(dim=-1)  # (B, K)
+        if self.drawn is not None:
+            logits = self.drawn(features)
+            is_drawing = logits[:, :1].sigmoid()  # (B, 1)
+            drawings = is_drawing * logits[:, 1:].softmax(dim=-1)
+            probabilities = torch.cat(((1 - is_drawing) * probabilities, drawings), dim=-1)  # (B, K)
         return blend_names(probabilities, self.name_vectors)
 
 
 class MiniImageEncoder:
-    """`core.types.ModalityEncoder` for pictures; rows of unit norm in the 384-d MiniLM space."""
+    """`core.types.ModalityEncoder` for pictures; rows of unit norm in the 384-d MiniLM space.
+
+    The confidence is calibrated: `sigmoid(slope * raw + bias)` is the chance that the nearest name is right.
+    """
 
     modality = Modality.IMAGE
 
-    def __init__(self, features: FeatureNetwork, head: NameHead, names: Sequence[str], encoder_id: str) -> None:
+    def __init__(
+        self,
+        features: FeatureNetwork,
+        head: NameHead,
+        names: Sequence[str],
+        encoder_id: str,
+        *,
+        calibration: tuple[float, float],
+    ) -> None:
         self.encoder_id = encoder_id
         self.names = tuple(names)
+        self._slope, self._bias = calibration
         self._features = features
         self._head = head.eval().requires_grad_(False)
 
@@ -101,6 +131,7 @@ class MiniImageEncoder:
         ]
 
     def blend(self, batch: Sequence[Tensor]) -> BlendedNames:
-        """Return the vectors, confidences and nearest names of a batch; `nearest` indexes `names`."""
+        """Return the vectors, calibrated confidences and nearest names of a batch; `nearest` indexes `names`."""
         with torch.inference_mode():
-            return self._head(self._features(torch.stack(list(batch))))  # type: ignore[no-any-return]
+            blended: BlendedNames = self._head(self._features(torch.stack(list(batch))))
+            return replace(blended, confidence=torch.sigmoid(self._slope * blended.confidence + self._bias))

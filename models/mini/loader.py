@@ -91,17 +91,22 @@ def read_weights() -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _adapter(tensors: dict[str, Tensor], num_layers: int, num_heads: int) -> ImageBindLLMAdapter:
-    adapter = ImageBindLLMAdapter(BRIDGE, num_layers=num_layers, num_heads=num_heads)
+    adapter = ImageBindLLMAdapter(BRIDGE, num_layers=num_layers, num_heads=num_heads, doubt_below=DOUBT_BELOW)
     state = {
         key.removeprefix(ADAPTER_PREFIX): value for key, value in tensors.items() if key.startswith(ADAPTER_PREFIX)
     }
     return load_strictly(adapter, state, str(WEIGHTS)).eval().requires_grad_(False)
 
 
+def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
+    weight = tensors[f"{name}.weight"]
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    return load_strictly(layer, {"weight": weight, "bias": tensors[f"{name}.bias"]}, str(WEIGHTS))
+
+
 def _picture_encoder(tensors: dict[str, Tensor], names: list[str], encoder_id: str) -> MiniImageEncoder:
     network = FeatureNetwork(picture_network_file())
-    weight = tensors["head.weight"]
-    extra = nn.Linear(weight.shape[1], weight.shape[0])
-    load_strictly(extra, {"weight": weight, "bias": tensors["head.bias"]}, str(WEIGHTS))
-    head = NameHead(network.class_weights(), extra, tensors["names.vectors"])
-    return MiniImageEncoder(network, head, names, encoder_id)
+    extra, drawn = (_linear(tensors, name) for name in ("head", "drawings"))
+    head = NameHead(network.class_weights(), extra, tensors["names.vectors"], drawn)
+    slope, bias = tensors["confidence"].tolist()
+    return MiniImageEncoder(network, head, names, encoder_id, calibration=(slope, bias))

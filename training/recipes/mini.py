@@ -1,25 +1,28 @@
 """Train the `mini` model: `python -m training.recipes.mini DATA --out DIR [--init FILE] [--minutes M] [--seed S]`.
 
-DATA holds `caltech101_112.zip`. Stages: embed the names (MiniLM), extract picture features (EfficientNet-Lite2, once),
-learn new names (head), calibrate, let the base model answer plain questions, then train the ImageBind-LLM adapter with
-every base weight frozen. Interrupted runs resume. Set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ to 1073741824:
-glibc otherwise gives large temporaries back at once, and training takes twice as long.
+DATA holds `caltech101_112.zip` and `fluent_emoji_3d_112.zip`. Stages: embed the names (MiniLM), extract picture
+features (EfficientNet-Lite2, once), learn new names and drawings, calibrate, let the base model answer plain questions,
+then train the ImageBind-LLM adapter with every base weight frozen. Interrupted runs resume. Set MALLOC_MMAP_THRESHOLD_
+and MALLOC_TRIM_THRESHOLD_ to 1073741824 where 8 GB a worker are free: glibc otherwise gives large temporaries back at
+once, and training takes twice as long. `--workers 2` with OMP_NUM_THREADS=1 beats two threads on shared cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 from collections.abc import Callable
-from functools import cache
+from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, multiprocessing, nn
 
 from models.adapters.imagebind_llm import ImageBindLLMAdapter
 from models.llama.condition import ConditionView
@@ -29,11 +32,12 @@ from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import CONDITIONED_TEMPLATE, VOCABULARY, decoder_file, picture_network_file
 from models.mini.encoder import FeatureNetwork, NameHead
 from models.mini.loader import ADAPTER_PREFIX, BRIDGE, DOUBT_BELOW
-from training.loop import LoopConfig, run_loop
+from training.loop import LoopConfig, Team, run_loop
 from training.recipes import mini_pictures as pictures
 from training.recipes.mini_calibration import Calibration, fit_calibration
 from training.recipes.mini_chat import chat_answers
-from training.recipes.mini_pictures import Name
+from training.recipes.mini_emoji import drawn_names, emoji_features, train_drawings
+from training.recipes.mini_pictures import FeatureSimulator, Name
 from training.recipes.mini_samples import Batch, SampleMaker, Space, batches_of
 
 MAX_BATCH_TOKENS = 1300
@@ -89,6 +93,8 @@ def build_space(data: Path, out: Path, seed: int) -> tuple[Space, dict[str, Tens
     head_layer = nn.Linear(imagenet_weights[0].shape[1], len(extra))
     head_layer.load_state_dict(state)
     head = NameHead(imagenet_weights, head_layer, vectors[0]).eval().requires_grad_(False)
+    simulator = pictures.FeatureSimulator(photographs.features[rows], imagenet_weights)
+    drawings = learn_drawings(data, out, network, photographs.features[rows], simulator, seed)
     calibration = Calibration(
         *made_once(
             out / "calibration.pt", lambda: fit_calibration(photographs, trained, imagenet, head).tensor()
@@ -104,14 +110,31 @@ def build_space(data: Path, out: Path, seed: int) -> tuple[Space, dict[str, Tens
         shapes=parts[3],
         shape_vectors=vectors[3],
         head=head,
-        simulator=pictures.FeatureSimulator(photographs.features[rows], imagenet_weights),
+        simulator=simulator,
         photographs=head(photographs.features[rows]),
         photograph_names=tuple(1000 + target for target in targets.tolist()),
         doubt_below=calibration.raw_at(DOUBT_BELOW),
     )
     tensors = {"head.weight": head_layer.weight.detach(), "head.bias": head_layer.bias.detach()}
-    shipped = {**tensors, "names.vectors": vectors[0], "confidence": calibration.tensor()}
+    all_vectors = torch.cat((vectors[0], drawings.pop("vectors")))
+    shipped = {**tensors, **drawings, "names.vectors": all_vectors, "confidence": calibration.tensor()}
     return space, shipped, unseen
+
+
+def learn_drawings(
+    data: Path, out: Path, network: FeatureNetwork, photographs: Tensor, simulator: FeatureSimulator, seed: int
+) -> dict[str, Tensor]:
+    """Return the classifier of drawings, `weight` and `bias`, and the vectors of its names."""
+    spoken = pictures.read_spoken_emoji(OTHER_NAMES)
+    archive = data / "fluent_emoji_3d_112.zip"
+    features = made_once(out / "emoji.pt", lambda: emoji_features(archive, spoken, network, seed))
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.arange(1000).repeat(3)
+    push = 3.5 + 7.0 * torch.rand(len(classes), generator=generator)
+    undrawn = torch.cat((photographs, simulator.draw(classes, push, generator)))
+    layer = made_once(out / "drawings.pt", lambda: train_drawings(features, spoken, undrawn, seed).state_dict())
+    vectors = made_once(out / "emoji_names.pt", lambda: pictures.embed_texts(drawn_names(spoken)))
+    return {"drawings.weight": layer["weight"], "drawings.bias": layer["bias"], "vectors": vectors}
 
 
 def new_adapter(decoder: Llama, seed: int) -> ImageBindLLMAdapter:
@@ -188,7 +211,7 @@ def batch_source(maker: SampleMaker, seed: int) -> Callable[[int], Batch]:
     """Return a function from the step to its batch; pools are made on demand and depend on their number alone."""
     starts: list[int] = [0]
 
-    @cache
+    @lru_cache(maxsize=2)
     def pool(number: int) -> list[Batch]:
         return batches_of(maker.pool(number, POOL_SAMPLES), MAX_BATCH_TOKENS, random.Random(f"{seed}-order-{number}"))
 
@@ -224,20 +247,30 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread that share each step")
     parser.add_argument("--invented", type=int, default=1500, help="plain questions the base model makes up")
     return parser.parse_args()
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def train(rank: int, arguments: argparse.Namespace) -> None:
+    """Run one worker of the team; the first one exports."""
+    team = Team(rank, arguments.workers)
     out, seed = arguments.out, arguments.seed
-    out.mkdir(parents=True, exist_ok=True)
+    if team.size > 1:
+        torch.set_num_threads(1)
+        store = distributed.FileStore(str(out / f"team-{os.getppid()}"), team.size)
+        waits = timedelta(hours=12)  # the others wait while the first one makes features, names and chat
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=team.size, timeout=waits)
+        if rank > 0:
+            distributed.barrier()
     space, encoder, unseen = build_space(arguments.data, out, seed)
     (out / "unseen.json").write_text(json.dumps(unseen) + "\n")
     decoder = load_gguf_llama(decoder_file(), torch.bfloat16).requires_grad_(False)
     tokenizer = load_gguf_tokenizer(decoder_file())
     nouns = [name.text for name in (*space.bank, *space.nouns)]
     chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
+    if team.size > 1 and rank == 0:
+        distributed.barrier()
     adapter = new_adapter(decoder, seed)
     if arguments.init is not None:
         start_from(adapter, arguments.init)
@@ -247,8 +280,27 @@ def main() -> None:
     decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
     loop = LoopConfig(num_steps=arguments.steps, max_minutes=arguments.minutes)
     optimizer = make_optimizer(adapter, arguments.rate)
-    run_loop(adapter, optimizer, lambda step: answer_loss(decoder, adapter, batch_at(step)), loop, out)
-    export(adapter, encoder, [name.text for name in space.bank], out)
+    run_loop(
+        adapter,
+        optimizer,
+        lambda step: answer_loss(decoder, adapter, batch_at(step * team.size + rank)),
+        loop,
+        out,
+        team=team,
+    )
+    if rank == 0:
+        names = [*(name.text for name in space.bank), *drawn_names(pictures.read_spoken_emoji(OTHER_NAMES))]
+        export(adapter, encoder, names, out)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.workers == 1:
+        train(0, arguments)
+    else:
+        multiprocessing.spawn(train, (arguments,), nprocs=arguments.workers)
+        (arguments.out / f"team-{os.getpid()}").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

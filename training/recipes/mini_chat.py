@@ -22,7 +22,7 @@ from models.llama.model import Llama
 from training.recipes.mini_held_out import is_held_out
 from training.recipes.mini_topics import plain_questions
 
-MAX_ANSWER_TOKENS = 32
+MAX_ANSWER_TOKENS = 24
 NUM_TEACHER_TOKENS = 8
 MAX_BATCH = 96
 _MAX_TURN_TOKENS = 28
@@ -168,4 +168,5 @@ def chat_answers(
         questions = [question for question in dict.fromkeys(questions) if not is_held_out(question)]
         answers = answers_of_base(model, tokenizer, questions, max_tokens=MAX_ANSWER_TOKENS)
         torch.save([(a.question, a.token_ids, a.likely_ids, a.likely_shares) for a in answers], path)
-    return [ChatAnswer(*row) for row in torch.load(path, weights_only=True)]
+    kept = slice(MAX_ANSWER_TOKENS)
+    return [ChatAnswer(row[0], *(part[kept] for part in row[1:])) for row in torch.load(path, weights_only=True)]

@@ -124,7 +124,13 @@ def read_vocabulary(path: Path) -> tuple[list[Name], list[Name]]:
 def read_other_names(path: Path) -> dict[str, list[Name]]:
     """Return the parts of `mini_names.json`: `everyday`, `sounds`, `shapes`, and names `corrected` in their kind."""
     stored = json.loads(path.read_text(encoding="utf-8"))
-    return {part: [Name(e["name"], e["kind"], tuple(e["groups"])) for e in entries] for part, entries in stored.items()}
+    parts = ("everyday", "sounds", "shapes", "corrected")
+    return {part: [Name(e["name"], e["kind"], tuple(e["groups"])) for e in stored[part]] for part in parts}
+
+
+def read_spoken_emoji(path: Path) -> dict[str, str]:
+    """Return the emoji of everyday things: code point -> what it is called, of `mini_names.json`."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))["emoji"])
 
 
 def corrected(names: Sequence[Name], everyday: Sequence[Name]) -> list[Name]:

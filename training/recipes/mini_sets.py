@@ -17,12 +17,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from models.mini.assets import VOCABULARY
-from training.recipes.mini_pictures import choose_unseen, extra_names, read_vocabulary, split_of, spoken, synonyms_of
+from training.recipes.mini_pictures import (
+    choose_unseen,
+    corrected,
+    extra_names,
+    read_other_names,
+    read_vocabulary,
+    split_of,
+    spoken,
+    synonyms_of,
+)
+
+OTHER_NAMES = Path(__file__).with_name("mini_names.json")
 
 
 def write_sets(data: Path, out: Path, seed: int) -> dict[str, int]:
     """Write the trees and return how many photographs each has."""
-    imagenet, _ = read_vocabulary(VOCABULARY)
+    names = read_other_names(OTHER_NAMES)
+    imagenet = corrected(read_vocabulary(VOCABULARY)[0], [*names["everyday"], *names["corrected"]])
     counts = {"test": 0, "validation": 0, "unseen": 0}
     with zipfile.ZipFile(data / "caltech101_112.zip") as stored:
         files = sorted(name for name in stored.namelist() if name.endswith(".webp"))
