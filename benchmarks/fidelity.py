@@ -1,12 +1,14 @@
 """Measure what the adapter of `mini` loses: the name the decoder says against the name nearest to its embedding.
 
-    python -m benchmarks.fidelity [SETS] [--limit N]
+    python -m benchmarks.fidelity [SETS] [--limit N] [--names training/recipes/mini_names.json]
 
 SETS is a folder that `training.recipes.mini_sets` wrote; its photographs go through the encoder and the decoder in this
 process. Without it only the names run: each of the 1000 ImageNet names from its own text embedding. `said` counts
 answers to "What is this?" that contain a right name; `nearest` counts embeddings whose nearest name is right; `below`
 is the share whose calibrated confidence is below the threshold, `hedged` that of answers which hedge; `gate 0` is the
-control with the condition off.
+control with the condition off. `--names` adds the sounds and shapes of that file, each from its text embedding and
+asked for in its own words, ImageNet's names asked for as in a film, and blends of two of those names, where `said`
+counts answers that hold both.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -25,8 +28,9 @@ from PIL import Image
 from rich.progress import track
 
 from benchmarks.naming import Answer, contains_name, judge, list_photos, percent, score
-from core.types import Condition, DecodedMedia, DecodeRequest, FloatArray, SamplingParams
+from core.types import Condition, DecodedMedia, DecodeRequest, FloatArray, Modality, SamplingParams
 from engine.backends import BACKENDS, DecodingConfig
+from engine.encoding.fusion import fuse
 from models.bundle import ModelBundle
 from models.mini.assets import VOCABULARY
 from models.mini.encoder import MiniImageEncoder
@@ -45,6 +49,7 @@ class Case:
     vector: FloatArray
     nearest: tuple[str, ...]
     confidence: float | None = None
+    also_right: tuple[str, ...] = ()  # what a blend holds besides
 
 
 def name_cases(encoder: MiniImageEncoder, vectors: FloatArray) -> list[Case]:
@@ -72,10 +77,28 @@ def photo_cases(encoder: MiniImageEncoder, folder: Path, table: dict[str, list[s
     return cases
 
 
-async def answers_of(bundle: ModelBundle, conditions: Sequence[Condition]) -> list[str]:
+def text_cases(bundle: ModelBundle, names: Sequence[str]) -> list[Case]:
+    """Return names with the embeddings of their words, as media of other senses come near them."""
+    encoder = bundle.encoders[Modality.TEXT]
+    media = [DecodedMedia(container="text", array=np.frombuffer(name.encode(), dtype=np.uint8)) for name in names]
+    rows = encoder.encode([encoder.preprocess(medium) for medium in media])
+    return [Case(name, (name,), row.vector, (name,)) for name, row in zip(names, rows, strict=True)]
+
+
+def blend_cases(cases: Sequence[Case], count: int) -> list[Case]:
+    """Return equal blends of two names each, drawn with a seed, as the engine makes them."""
+    rng = random.Random(0)
+    pairs = [rng.sample(list(cases), 2) for _ in range(count)]
+    return [
+        Case(f"{a.label} + {b.label}", a.right, fuse([a.vector, b.vector], [1.0, 1.0]), a.nearest, None, b.right)
+        for a, b in pairs
+    ]
+
+
+async def answers_of(bundle: ModelBundle, conditions: Sequence[Condition], question: str) -> list[str]:
     """Return the greedy answers to the question under each condition."""
     tokenizer = bundle.conditioned_tokenizer or bundle.tokenizer
-    prompt = tuple(tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}]))
+    prompt = tuple(tokenizer.apply_chat_template([{"role": "user", "content": question}]))
     backend = BACKENDS.load("native")(bundle, DecodingConfig(max_slots=32, max_queue=len(conditions), max_context=128))
     await backend.start()
     sampling = SamplingParams(max_tokens=32, temperature=0.0)
@@ -90,11 +113,15 @@ async def answers_of(bundle: ModelBundle, conditions: Sequence[Condition]) -> li
         await backend.stop()
 
 
-def measure(bundle: ModelBundle, title: str, cases: Sequence[Case], gate: float) -> None:
+def measure(bundle: ModelBundle, title: str, cases: Sequence[Case], gate: float, question: str = QUESTION) -> None:
     """Decode every case and print one row of shares."""
     conditions = [bundle.adapter.condition(case.vector, confidence=case.confidence) if gate else None for case in cases]
-    texts = asyncio.run(answers_of(bundle, conditions))
+    texts = asyncio.run(answers_of(bundle, conditions, question))
     said: list[Answer] = [judge(c.label, c.right[0], text, c.right) for c, text in zip(cases, texts, strict=True)]
+    said = [
+        replace(a, is_right=a.is_right and (not c.also_right or any(contains_name(a.text, n) for n in c.also_right)))
+        for a, c in zip(said, cases, strict=True)
+    ]
     near = sum(any(contains_name(word, name) for word in c.nearest for name in c.right) for c in cases) / len(cases)
     row = score(said)
     below = sum(c.confidence is not None and c.confidence < DOUBT_BELOW for c in cases) / len(cases)
@@ -106,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the decoder says against the name nearest to its embedding.")
     parser.add_argument("sets", type=Path, nargs="?", help="a folder that training.recipes.mini_sets wrote")
     parser.add_argument("--limit", type=int, help="photographs per tree")
+    parser.add_argument("--names", type=Path, help="training/recipes/mini_names.json: other senses and blends")
     arguments = parser.parse_args()
     bundle = load_mini(torch.bfloat16)
     encoder = next(iter(bundle.encoders.values()))
@@ -118,6 +146,12 @@ def main() -> None:
         table = json.loads((arguments.sets / "synonyms.json").read_text(encoding="utf-8"))
         for tree in ("test", "unseen"):
             measure(bundle, tree, photo_cases(encoder, arguments.sets / tree, table, arguments.limit), 1.0)
+    if arguments.names:
+        stored = json.loads(arguments.names.read_text(encoding="utf-8"))
+        for part, question in (("sounds", "What do you hear?"), ("shapes", "What object is this point cloud?")):
+            measure(bundle, part, text_cases(bundle, [entry["name"] for entry in stored[part]]), 1.0, question)
+        measure(bundle, "1000 names, filmed", names, 1.0, "What happens in the video?")
+        measure(bundle, "200 blends of two", blend_cases(names, 200), 1.0)
 
 
 if __name__ == "__main__":

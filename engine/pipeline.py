@@ -95,13 +95,15 @@ class PipelineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """What was done for a request before its first token: each medium of the condition, and milliseconds per stage.
+    """What was done for a request before its first token: each medium, and milliseconds per stage.
 
-    `cache` is what the visual cache did, None when the embedding stayed as it was; `memo` whether media were known.
+    `is_conditioned` is False without media, and when the question does not concern them. `cache` is what the visual
+    cache did, None when the embedding stayed as it was; `memo` whether media were known.
     """
 
     media: tuple[MediumReport, ...]
     stages_ms: Mapping[str, float]
+    is_conditioned: bool
     cache: CacheReport | None = None
     memo: MemoUse | None = None
 
@@ -300,8 +302,9 @@ class Pipeline:
         with timer.stage("cache"):
             joint = await self._encoding.refine(joint, request.cache) if joint else None
         reports = joint.media if joint else ()
+        is_conditioned = self._prompts.is_conditioned(request)
         with timer.stage("condition"):
-            vector = joint.vector if joint else None
+            vector = joint.vector if joint and is_conditioned else None
             condition = await self._condition(request.request_id, vector, joint_confidence(reports))
         self._log.event(
             "request_prepared",
@@ -311,7 +314,7 @@ class Pipeline:
             stages_ms=timer.milliseconds,
         )
         known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo} if joint else {}
-        on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, **known))
+        on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, is_conditioned=is_conditioned, **known))
         seed = request.sampling.seed
         return [
             DecodeRequest(

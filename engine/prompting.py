@@ -16,17 +16,24 @@ class PromptBuilder:
     def __init__(self, bundle: ModelBundle, *, max_context: int) -> None:
         self._plain: Tokenizer = bundle.tokenizer
         self._conditioned = bundle.conditioned_tokenizer or bundle.tokenizer
+        self._media_questions = bundle.media_questions
         self.max_context = max_context
 
     def token_ids(self, request: ChatRequest) -> tuple[int, ...]:
         """Return the prompt up to where the assistant's turn begins, of any length.
 
-        A request without media renders exactly as the base model's template says.
+        A request without media, or one that asks for something else, renders exactly as the base model's template says.
         """
-        has_media = bool(media_in_scope(request.messages, request.scope))
-        tokenizer = self._conditioned if has_media else self._plain
+        tokenizer = self._conditioned if self.is_conditioned(request) else self._plain
         turns, tools = turns_with_tools(tokenizer, request.messages, request.tools)
         return tuple(tokenizer.apply_chat_template(turns, tools))
+
+    def is_conditioned(self, request: ChatRequest) -> bool:
+        """Say whether media condition the reply: there are some, and the last question of the user concerns them."""
+        if not media_in_scope(request.messages, request.scope):
+            return False
+        question = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+        return self._media_questions is None or self._media_questions.concerns_media(question)
 
     def build(self, request: ChatRequest) -> tuple[int, ...]:
         """Return the prompt's ids. Raises `PromptTooLong` when they and the tokens asked for exceed the context."""

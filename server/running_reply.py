@@ -82,7 +82,8 @@ class RunningReply:
         stages_ms.update(preparation.stages_ms)
         media = [medium_object(report) for report in preparation.media]
         self.reply.media_usage = media_usage(preparation.media)
-        self.reply.bind.update(media=media, stages_ms=stages_ms)  # later stages are still to come
+        self.reply.bind.update(media=media, conditioned=preparation.is_conditioned)
+        self.reply.bind["stages_ms"] = stages_ms  # later stages are still to come
         self.reply.bind["cache"] = None if preparation.cache is None else cache_object(preparation.cache)
         self.trace.memo = preparation.memo
 

@@ -52,7 +52,7 @@ class Team:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients]) / self.size
         distributed.all_reduce(flat)
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, mean in zip(gradients, flat.split_with_sizes([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def latest(self, seconds: float) -> float:
@@ -94,9 +94,7 @@ def run_loop(
     state = _restore(model, optimizer, folder)
     base_rates = [group["initial_lr"] for group in optimizer.param_groups]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    bar = tqdm(
-        total=config.num_steps, initial=state.step, desc=config.model_name, unit="step", disable=team.rank > 0
-    )
+    bar = tqdm(total=config.num_steps, initial=state.step, desc=config.model_name, unit="step", disable=team.rank > 0)
     while progress_of(state, config) < 1.0:
         started = time.perf_counter()
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):

@@ -28,6 +28,7 @@ from models.mini.assets import (
 from models.mini.audio_files import AudioEncoderChoice, audio_sources, load_audio_encoder
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
 from models.mini.points import load_point_encoder
+from models.mini.relevance import MediaQuestions
 from models.mini.text import MiniTextEncoder
 from models.mini.video import MiniVideoEncoder
 
@@ -74,6 +75,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         space_id=SPACE_ID,
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
         sources=sources,
+        media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
     )
 
 

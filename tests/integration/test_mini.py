@@ -13,8 +13,9 @@ import torch
 from openai import OpenAI
 from PIL import Image
 
-from core.types import DecodedMedia, DecodeRequest, SamplingParams
+from core.types import DecodedMedia, DecodeRequest, FloatArray, Modality, SamplingParams
 from engine.backends import BACKENDS, DecodingConfig
+from engine.encoding.fusion import fuse
 from models.bundle import ModelBundle
 from models.llama.condition import ConditionView
 from models.llama.gguf import load_gguf_llama
@@ -144,8 +145,76 @@ def test_the_official_client_streams_a_description(server: LiveServer) -> None:
     assert text.endswith(".")
 
 
-def test_a_question_that_ignores_the_picture_is_still_answered(server: LiveServer) -> None:
-    form = {"prompt": "What is the capital of France?", "temperature": "0"}
+async def answers(mini: ModelBundle, question: str, vector: FloatArray, *, confidence: float | None = None) -> str:
+    """Return the greedy answer of the shipped model under one vector."""
+    assert mini.conditioned_tokenizer is not None
+    prompt = tuple(mini.conditioned_tokenizer.apply_chat_template([{"role": "user", "content": question}]))
+    condition = mini.adapter.condition(vector, confidence=confidence)
+    sampling = SamplingParams(max_tokens=24, temperature=0.0)
+    backend = BACKENDS.load("native")(mini, DecodingConfig(max_slots=1, max_context=128))
+    await backend.start()
+    try:
+        request = DecodeRequest(request_id=question, token_ids=prompt, sampling=sampling, condition=condition)
+        return "".join([event.text async for event in backend.generate(request)]).lower()
+    finally:
+        await backend.stop()
+
+
+def embedded(mini: ModelBundle, *names: str) -> list[FloatArray]:
+    """Return the text embeddings of names."""
+    encoder = mini.encoders[Modality.TEXT]
+    rows = [DecodedMedia(container="text", array=np.frombuffer(name.encode(), dtype=np.uint8)) for name in names]
+    return [row.vector for row in encoder.encode([encoder.preprocess(row) for row in rows])]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("confidence", "hedges"), [(0.3, True), (0.49, True), (0.51, False), (0.95, False), (None, False)]
+)
+async def test_an_answer_hedges_when_the_confidence_is_low_and_only_then(
+    mini: ModelBundle, encoder: MiniImageEncoder, confidence: float | None, hedges: bool
+) -> None:
+    for name in (9, 281, 817):
+        said = await answers(mini, "What is this?", encoder.name_vectors[name], confidence=confidence)
+        assert (" or " in said and "may be" in said) is hedges, said
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("What do you hear?", "rain"),
+        ("What is this sound?", "church bell"),
+        ("What object is this point cloud?", "chair"),
+        ("What happens in the video?", "helicopter"),
+    ],
+)
+async def test_other_senses_are_answered_from_a_vector_that_training_saw_as_text_only(
+    mini: ModelBundle, question: str, name: str
+) -> None:
+    assert name in await answers(mini, question, embedded(mini, name)[0])
+
+
+@pytest.mark.anyio
+async def test_a_blend_of_two_things_is_answered_with_both(mini: ModelBundle) -> None:
+    said = await answers(mini, "What is this?", fuse(embedded(mini, "beach", "dog"), [1.0, 1.0]))
+    assert "beach" in said
+    assert "dog" in said
+
+
+@pytest.mark.parametrize("question", ["What is the capital of France?", "What is 7 plus 8?", "Who wrote Hamlet?"])
+def test_a_question_that_ignores_the_picture_is_answered_as_without_it(server: LiveServer, question: str) -> None:
+    form = {"prompt": question, "temperature": "0", "max_completion_tokens": "24"}
     with httpx.Client(base_url=server.url, timeout=60) as client:
-        reply = client.post("/v1/chat/completions", data=form, files={"image": (SAMPLES / "cat.jpg").read_bytes()})
-    assert "Paris" in reply.json()["choices"][0]["message"]["content"]
+        path, picture = "/v1/chat/completions", {"image": (SAMPLES / "cat.jpg").read_bytes()}
+        replies = [client.post(path, data=form, files=picture), client.post(path, data=form)]
+    with_picture, without = (reply.json()["choices"][0]["message"]["content"] for reply in replies)
+    assert with_picture == without
+
+
+@pytest.mark.parametrize(
+    "question", ["What is this?", "Could you say what my photo shows?", "Which animal is it?", "Is there a cat?", ""]
+)
+def test_a_question_about_the_medium_is_taken_for_one(mini: ModelBundle, question: str) -> None:
+    assert mini.media_questions is not None
+    assert mini.media_questions.concerns_media(question)

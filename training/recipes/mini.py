@@ -38,6 +38,7 @@ from training.recipes.mini_calibration import Calibration, fit_calibration
 from training.recipes.mini_chat import chat_answers
 from training.recipes.mini_emoji import drawn_names, emoji_features, train_drawings
 from training.recipes.mini_pictures import FeatureSimulator, Name
+from training.recipes.mini_relevance import train_relevance
 from training.recipes.mini_samples import Batch, SampleMaker, Space, batches_of
 
 MAX_BATCH_TOKENS = 1300
@@ -269,6 +270,8 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     tokenizer = load_gguf_tokenizer(decoder_file())
     nouns = [name.text for name in (*space.bank, *space.nouns)]
     chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
+    named = [*space.bank, *space.nouns]
+    encoder |= made_once(out / "relevance.pt", lambda: train_relevance(named, [row.question for row in chat], seed))
     if team.size > 1 and rank == 0:
         distributed.barrier()
     adapter = new_adapter(decoder, seed)

@@ -135,12 +135,12 @@ class Interviewer:
             "shape": ((1.0, words.SHAPE, say_what),),
         }
         self._first: tuple[tuple[float, Callable[[Thing], Conversation]], ...] = (
-            (0.50, self._named),
-            (0.06, self._of_kind),
-            (0.16, self._group),
-            (0.20, self._is_named),
+            (0.48, self._named),
+            (0.05, self._of_kind),
+            (0.19, self._group),
+            (0.21, self._is_named),
             (0.05, self._trait),
-            (0.03, self._unseen),
+            (0.02, self._unseen),
         )
 
     def naming(self, thing: Thing) -> Conversation:
@@ -205,7 +205,7 @@ class Interviewer:
             return self._yes_or_no(article(asked), True, thing)
         wrong = [name for name in thing.near if not _overlap(name, thing)] if self._rng.random() < 0.4 else []
         while not wrong:
-            wrong = [name for name in self._rng.sample(self._names, 4) if not _overlap(name, thing)]
+            wrong = [name for name in self._rng.choices(self._names, k=4) if not _overlap(name, thing)]
         return self._yes_or_no(article(self._rng.choice(wrong).text), False, thing)
 
     def _trait(self, thing: Thing) -> Conversation:

@@ -23,14 +23,14 @@ from training.recipes.mini_questions import Conversation, Interviewer, Sense, Th
 NUM_NAMING_POOLS = 18  # from scratch: first the names, asked for in plain words; then everything
 NAMING = {"simulated": 0.22, "mixed": 0.58, "photograph": 0.12, "chat": 0.08}
 EVERYTHING = {
-    "simulated": 0.15,
-    "mixed": 0.19,
-    "photograph": 0.11,
-    "noun": 0.08,
-    "sound": 0.09,
-    "shape": 0.04,
-    "blend": 0.09,
-    "chat": 0.25,
+    "simulated": 0.20,
+    "mixed": 0.26,
+    "photograph": 0.15,
+    "noun": 0.09,
+    "sound": 0.11,
+    "shape": 0.05,
+    "blend": 0.10,
+    "chat": 0.04,
 }
 SENSES_OF_NAMES: dict[Sense, float] = {"picture": 0.78, "video": 0.12, "shape": 0.04, "sound": 0.06}
 YES_OR_NO_WEIGHT = 3.0  # of the first token of an answer that starts with yes or no

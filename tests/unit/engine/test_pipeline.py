@@ -39,6 +39,7 @@ from engine.encoding.runner import EncoderRunner, EncodingConfig
 from engine.encoding.service import EncodingService
 from engine.pipeline import ChoiceEvent, Pipeline, PipelineConfig, Watchdog
 from models.bundle import ModelBundle
+from models.mini.relevance import NUM_BUCKETS, MediaQuestions, bucket_of
 from models.tiny import TINY_CONFIG, load_tiny
 from tests.support.tiny_engine import until
 
@@ -135,7 +136,15 @@ def build_bundle(gates: Gates, adapter: WrongAdapter | None) -> ModelBundle:
     tiny = load_tiny(torch.float32)
     object.__setattr__(tiny.decoder, "config", replace(TINY_CONFIG, max_context=MAX_CONTEXT))
     encoders = {Modality.IMAGE: GatedEncoder(tiny.encoders[Modality.IMAGE], gates.encode)}
-    return replace(tiny, encoders=encoders, adapter=GatedAdapter(adapter or tiny.adapter, gates))
+    gated = GatedAdapter(adapter or tiny.adapter, gates)
+    return replace(tiny, encoders=encoders, adapter=gated, media_questions=all_but("chemistry"))
+
+
+def all_but(word: str) -> MediaQuestions:
+    """Takes a question for one about the media unless it holds the word."""
+    weights = np.zeros(NUM_BUCKETS, dtype=np.float32)
+    weights[bucket_of(word)] = 20.0
+    return MediaQuestions(weights, bias=-10.0)
 
 
 @asynccontextmanager
@@ -168,12 +177,12 @@ def picture(grey: int = 9, weight: float = 1.0) -> MediaBlob:
     return MediaBlob(modality=Modality.IMAGE, container="png", data=data, sha256=str(grey), weight=weight)
 
 
-def chat(*media: MediaBlob, num_choices: int = 1, **sampling: Any) -> ChatRequest:
+def chat(*media: MediaBlob, num_choices: int = 1, text: str = "what is this?", **sampling: Any) -> ChatRequest:
     options = {"max_tokens": 6, "temperature": 0.0, "ignore_eos": True, **sampling}
     return ChatRequest(
         request_id="r",
         model="tiny",
-        messages=(ChatMessage(role="user", text="what is this?", media=media),),
+        messages=(ChatMessage(role="user", text=text, media=media),),
         sampling=SamplingParams(**options),
         num_choices=num_choices,
     )
@@ -207,6 +216,16 @@ async def test_weights_blend_the_pictures() -> None:
         await ids_of(pipeline, chat(picture(0, 2.0), picture(255, -1.0)))
     black, white, blend = gates.vectors
     np.testing.assert_allclose(blend, 2 * black - white, atol=1e-4)
+
+
+async def test_a_question_that_does_not_concern_the_picture_is_answered_as_without_it() -> None:
+    gates = Gates()
+    async with running_pipeline(gates) as pipeline:
+        plain, asked = chat(text="chemistry"), chat(picture(200), text="chemistry")
+        assert pipeline.tokenize_chat(asked) == pipeline.tokenize_chat(plain)
+        assert await ids_of(pipeline, asked) == await ids_of(pipeline, plain)
+        assert await ids_of(pipeline, chat(picture(200))) != await ids_of(pipeline, chat())
+    assert [vector is None for vector in gates.vectors] == [True, True, False, True]
 
 
 async def test_the_adapter_hears_the_mean_confidence_of_what_is_added() -> None:
