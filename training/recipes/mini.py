@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 
 from models.adapters.imagebind_llm import ImageBindLLMAdapter
 from models.llama.condition import ConditionView
@@ -259,9 +260,9 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     out, seed = arguments.out, arguments.seed
     if team.size > 1:
         torch.set_num_threads(1)
-        store = distributed.FileStore(str(out / f"team-{os.getppid()}"), team.size)
+        meeting = f"file://{(out / f'team-{os.getppid()}').resolve()}"
         waits = timedelta(hours=12)  # the others wait while the first one makes features, names and chat
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=team.size, timeout=waits)
+        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=team.size, timeout=waits)
         if rank > 0:
             distributed.barrier()
     space, encoder, unseen = build_space(arguments.data, out, seed)
@@ -302,7 +303,7 @@ def main() -> None:
     if arguments.workers == 1:
         train(0, arguments)
     else:
-        multiprocessing.spawn(train, (arguments,), nprocs=arguments.workers)
+        spawn(train, (arguments,), nprocs=arguments.workers)
         (arguments.out / f"team-{os.getpid()}").unlink(missing_ok=True)
 
 
