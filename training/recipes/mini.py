@@ -303,7 +303,7 @@ def main() -> None:
     if arguments.workers == 1:
         train(0, arguments)
     else:
-        spawn(train, (arguments,), nprocs=arguments.workers)
+        spawn(train, (arguments,), nprocs=arguments.workers)  # type: ignore[no-untyped-call]
         (arguments.out / f"team-{os.getpid()}").unlink(missing_ok=True)
 
 
