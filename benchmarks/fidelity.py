@@ -116,7 +116,8 @@ async def answers_of(bundle: ModelBundle, conditions: Sequence[Condition], quest
 def measure(bundle: ModelBundle, title: str, cases: Sequence[Case], gate: float, question: str = QUESTION) -> None:
     """Decode every case and print one row of shares."""
     conditions = [bundle.adapter.condition(case.vector, confidence=case.confidence) if gate else None for case in cases]
-    texts = asyncio.run(answers_of(bundle, conditions, question))
+    fresh = load_mini(torch.bfloat16)  # a backend rewrites the decoder that it starts on
+    texts = asyncio.run(answers_of(fresh, conditions, question))
     said: list[Answer] = [judge(c.label, c.right[0], text, c.right) for c, text in zip(cases, texts, strict=True)]
     said = [
         replace(a, is_right=a.is_right and (not c.also_right or any(contains_name(a.text, n) for n in c.also_right)))
