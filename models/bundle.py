@@ -33,9 +33,9 @@ class ModelBundle:
     `takes_image_tokens`: the adapter's vector is one image's tokens, not to be blended or normalised.
     `embedding_width` is that of the joint embedding the adapter takes, None when it takes none. `cache_index` is the
     model's own visual cache: an index folder, or an official FAISS file. `space_id` names the joint space where several
-    encoders with ids of their own share one. `folder` is where a converted model was loaded from. `media_questions` tells
-    which questions concern the media beside them; the others are answered by the base model alone. None takes every
-    question for one about the media.
+    encoders with ids of their own share one. `folder` is where a converted model was loaded from. `media_questions`
+    tells which questions concern the media beside them; the others are answered by the base model alone. None takes
+    every question for one about the media.
     """
 
     name: str
