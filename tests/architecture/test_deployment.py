@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,25 @@ def test_pods_are_probed_where_the_server_answers_without_a_key() -> None:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probes = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
     assert probes == {"startup": "/ready", "readiness": "/ready", "liveness": "/health"}
+
+
+def _metrics_of(text: str) -> set[str]:
+    """Return the metrics that expressions name, histograms without the parts Prometheus adds."""
+    return {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"bindchat_[a-z_]+", text)}
+
+
+def test_dashboards_and_alerts_ask_for_metrics_that_exist() -> None:
+    documented = _metrics_of((ROOT / "docs" / "metrics.md").read_text())
+    rules = yaml.safe_load((ROOT / "docker" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    panels = json.loads((ROOT / "docker" / "grafana" / "dashboards" / "bindchat.json").read_text())["panels"]
+    asked = " ".join([rule["expr"] for rule in rules] + [t["expr"] for panel in panels for t in panel["targets"]])
+    asked += (ROOT / "docker" / "kubernetes" / "autoscaler.yaml").read_text()
+    assert _metrics_of(asked) - documented == set()
+    assert {"BindChatQueueGrowing", "BindChatEngineStalled", "BindChatErrors", "BindChatMemory"} <= {
+        rule["alert"] for rule in rules
+    }
+
+
+def test_the_dashboard_is_the_one_its_script_writes() -> None:
+    made = runpy.run_path(str(ROOT / "docker" / "grafana" / "dashboard.py"))["dashboard"]()
+    assert json.loads((ROOT / "docker" / "grafana" / "dashboards" / "bindchat.json").read_text()) == made
