@@ -51,8 +51,10 @@ def configuration_page() -> str:
 
 def metrics_page() -> str:
     """Return docs/metrics.md."""
-    metrics = ServerMetrics(lambda: None)
-    labels = {metric._name: metric._labelnames for metric in metrics.own()}
+    from engine.pipeline import MemoStats
+
+    metrics = ServerMetrics(lambda: None, lambda: MemoStats(hits=0, misses=0, entries=0, size_bytes=0))
+    labels = {metric._name: metric._labelnames for metric in metrics.own()} | {"bindchat_memo_lookups": ("result",)}
     rows = [
         f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} "
         f"| {', '.join(labels.get(family.name, ()))} | {family.documentation} |"
