@@ -57,7 +57,7 @@ def list_shapes(folder: Path, limit: int | None, seed: int) -> list[Path]:
 
 
 async def ask_all(arguments: argparse.Namespace, shapes: Sequence[Path]) -> list[Answer]:
-    """Ask about every shape over multipart, some at a time; a refusal counts as a wrong answer and is shown."""
+    """Ask about every shape over multipart, some at a time; a file that is refused counts as wrong."""
     limiter = asyncio.Semaphore(arguments.concurrency)
     form = {"prompt": arguments.question, "model": arguments.model, "temperature": "0", "max_completion_tokens": "48"}
     if arguments.no_cache:
@@ -71,6 +71,8 @@ async def ask_all(arguments: argparse.Namespace, shapes: Sequence[Path]) -> list
                 async with limiter:
                     reply = await client.post(CHAT_PATH, data=form, files=files)
                 progress.advance(bar)
+                if reply.is_server_error:
+                    raise SystemExit(f"the server could not answer: {reply.text}")
                 body = reply.json()
                 text = body["choices"][0]["message"]["content"] if reply.is_success else body["error"]["message"]
                 name = shape.parent.name

@@ -47,7 +47,7 @@ def load_views(folder: Path, num_chunks: int, seed: int) -> Views:
     path = folder / f"{seed}-described-{num_chunks}.pt"
     if path.exists():
         return Views(clouds, torch.load(path, weights_only=True), labels)
-    parts = [describe(part.float()).half() for part in clouds.split(DESCRIBED_AT_ONCE)]
+    parts = [describe(part.float()).half() for part in torch.split(clouds, DESCRIBED_AT_ONCE)]
     described = torch.cat(parts)
     torch.save(described, path)
     return Views(clouds, described, labels)

@@ -65,9 +65,9 @@ def fit(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor) -> t
     for down, sideways, share in itertools.product((0.0, 0.1, 0.3), (0.0, 0.15, 0.4, 1.0), (0.0, 0.2, 0.4)):
         weights = (1.0, down, 1.0, down, sideways, min(down, sideways))
         trial = replace(START, view_weights=weights, aligned_share=share)
-        right = float(_is_right(logits, rows, labels, name_vectors, trial)[named].float().mean())
-        if right > best_right + 0.002:
-            best, best_right = trial, right
+        share_right = float(_is_right(logits, rows, labels, name_vectors, trial)[named].float().mean())
+        if share_right > best_right + 0.002:
+            best, best_right = trial, share_right
     best = min(
         (replace(best, temperature=float(t)) for t in np.linspace(0.5, 2.0, 16)),
         key=lambda trial: _surprise(logits, rows, labels, trial),
