@@ -93,7 +93,7 @@ class Int8Linear:
         scale = torch.linalg.vector_norm(x, float("inf"), dim=-1, keepdim=True, dtype=torch.float32)
         scale = scale.div_(127).clamp_min_(torch.finfo(torch.float32).tiny)  # (N, 1)
         levels = (x * (1 / scale)).add_(128.5).to(torch.uint8)  # (N, K); dropping the fraction rounds
-        out = torch.ops.onednn.qlinear_pointwise(
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, 128, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         ).mul_(scale)
         return (out if self._bias is None else out.add_(self._bias)).to(x.dtype)
