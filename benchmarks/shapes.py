@@ -1,6 +1,6 @@
 """Ask "What is this?" about every shape of a `class/file` tree and count the right names.
 
-    python -m benchmarks.shapes DIR --url http://127.0.0.1:8000 [--limit N] [--without-shape] [--no-cache]
+    python -m benchmarks.shapes DIR --url http://127.0.0.1:8000 [--limit N] [--without-shape] [--cache]
     python -m benchmarks.shapes DIR --encoder-only
 
 `python -m training.recipes.mini_shapes_sets` writes such trees. Files go through real multipart uploads.
@@ -60,8 +60,8 @@ async def ask_all(arguments: argparse.Namespace, shapes: Sequence[Path]) -> list
     """Ask about every shape over multipart, some at a time; a file that is refused counts as wrong."""
     limiter = asyncio.Semaphore(arguments.concurrency)
     form = {"prompt": arguments.question, "model": arguments.model, "temperature": "0", "max_completion_tokens": "48"}
-    if arguments.no_cache:
-        form["bind"] = json.dumps({"cache": {"enabled": False}})
+    if arguments.cache:
+        form["bind"] = json.dumps({"cache": {"enabled": True}})
     with Progress() as progress:
         bar = progress.add_task("shapes", total=len(shapes))
         async with httpx.AsyncClient(base_url=arguments.url, timeout=httpx.Timeout(REQUEST_TIMEOUT_S)) as client:
@@ -139,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the draw that --limit makes")
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--without-shape", action="store_true", help="the control: condition off")
-    parser.add_argument("--no-cache", action="store_true", help="without the visual cache")
+    parser.add_argument("--cache", action="store_true", help="let the visual cache refine the embedding")
     parser.add_argument("--result", type=Path, help="write scores and answers here as JSON")
     return parser.parse_args()
 
