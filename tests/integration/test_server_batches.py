@@ -72,7 +72,8 @@ def test_every_line_is_answered_as_it_would_be_alone(server: LiveServer, client:
         alone = server.post(json=chat_line("", content)["body"]).json()
         assert found[name]["status_code"] == 200
         assert found[name]["body"]["choices"] == alone["choices"]
-        assert found[name]["body"]["usage"] == alone["usage"]
+        counts = [usage | {"prompt_tokens_details": None} for usage in (found[name]["body"]["usage"], alone["usage"])]
+        assert counts[0] == counts[1]  # the second of two equal prompts may find its keys and values kept
     assert batch.error_file_id is None
     assert batch.id in [listed.id for listed in client.batches.list(limit=1)]
 
