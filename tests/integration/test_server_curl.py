@@ -54,4 +54,7 @@ async def test_the_asynchronous_client_chats_whole_and_streamed(server: LiveServ
         chunks = [chunk async for chunk in stream]
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert text == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage
+    streamed = chunks[-1].usage
+    assert streamed is not None and whole.usage is not None
+    assert streamed.prompt_tokens == whole.usage.prompt_tokens  # of which the second call finds some kept
+    assert streamed.completion_tokens == whole.usage.completion_tokens
