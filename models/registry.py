@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,7 +52,8 @@ def load_model(name: str, dtype: torch.dtype, *, audio_encoder: str = "auto") ->
                 f"audio_encoder is {audio_encoder}, but only mini has a choice; leave it at auto for {name}",
                 param="audio_encoder",
             )
-        return partial(MODELS.load(name), audio_encoder=audio_encoder)(dtype)
+        load: Callable[..., ModelBundle] = MODELS.load(name)  # only mini's takes the choice
+        return load(dtype, audio_encoder=audio_encoder)
     return load_folder(name, dtype) if is_folder(name) else MODELS.load(name)(dtype)
 
 
