@@ -45,7 +45,7 @@ class VllmBackend:
         self._has_tokenizer = False
         self._projector = ConditionSlots(bundle.decoder, num_slots=1)
         self._projecting = asyncio.Lock()
-        self._live: dict[str, bool] = {}  # id -> has produced a token
+        self._live: set[str] = set()
         self._num_tokens = 0
         self._num_steps = 0
         self._lora: Any = None
@@ -70,7 +70,7 @@ class VllmBackend:
         engine = self._check(request)
         grammar = request.sampling.grammar
         guided = None if grammar is None else grammar_fields(grammar, has_tokenizer=self._has_tokenizer)
-        self._live[request.request_id] = False
+        self._live.add(request.request_id)
         try:
             prompt, params = self._prompt(request, await self._payload(request.condition), guided)
             async for event in self._events(engine, request, prompt, params):
@@ -78,7 +78,7 @@ class VllmBackend:
                 if event.finish is not None:
                     return
         finally:
-            del self._live[request.request_id]
+            self._live.discard(request.request_id)
 
     def abort(self, request_id: str) -> None:
         """End a request with a `finish="abort"` event."""
@@ -87,11 +87,10 @@ class VllmBackend:
             task.add_done_callback(lambda done: done.exception())
 
     def stats(self) -> BackendStats:
-        running = sum(self._live.values())
         return BackendStats(
             slots_total=self._config.max_slots,
             slots_in_use=min(len(self._live), self._config.max_slots),
-            queue_length=max(0, len(self._live) - self._config.max_slots) if running else 0,
+            queue_length=max(0, len(self._live) - self._config.max_slots),
             num_steps=self._num_steps,
             num_tokens=self._num_tokens,
         )
@@ -149,7 +148,6 @@ class VllmBackend:
             while not reply.ended:
                 async with asyncio.timeout_at(request.deadline_s):  # the loop's clock is time.monotonic
                     events = reply.take(await anext(stream))
-                self._live[request.request_id] = True
                 self._num_steps += 1
                 self._num_tokens += len(events)
                 for event in events:
