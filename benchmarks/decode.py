@@ -108,6 +108,8 @@ def contestant(name: str, python: str, module: str, *arguments: str) -> Iterator
     }
     if not environment["OMP_NUM_THREADS"]:
         del environment["OMP_NUM_THREADS"]
+    if module == "ours":
+        environment.setdefault("GOMP_SPINCOUNT", "1000")  # as server/wiring.py sets it for the server
     command = [python, "-m", f"benchmarks.decode_peers.{module}", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     started = Contestant(name, process)

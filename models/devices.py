@@ -1,6 +1,9 @@
-"""Where a decoder runs."""
+"""Where a decoder runs, and on how many of the processor's threads."""
 
 from __future__ import annotations
+
+import os
+from dataclasses import dataclass
 
 import torch
 
@@ -14,3 +17,32 @@ def decoder_device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda needs a GPU and a CUDA build of torch; use auto or cpu", param="device")
     return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadShares:
+    """Processor threads of the decoder's step loop and of the encoders."""
+
+    decoder: int
+    encoders: int
+
+
+def share_threads(wanted: int | None) -> ThreadShares:
+    """Divide the processor, `wanted` threads being the decoder's, and leave the calling thread, which loads, with one.
+
+    Every thread that multiplies keeps a team of OpenMP threads for good. When all teams together have more members
+    than there are processors they sleep after every product instead of spinning for a moment, which costs a third of
+    the decoder's speed on two cores; hence small teams everywhere else.
+    """
+    torch.set_num_threads(1)
+    available = _default_threads()
+    encoders = max(1, available // 4)
+    return ThreadShares(decoder=wanted or max(1, available - (encoders - 1)), encoders=encoders)
+
+
+def _default_threads() -> int:
+    """Return `OMP_NUM_THREADS`, or how many processors this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

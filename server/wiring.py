@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
     from models.bundle import ModelBundle
+    from models.devices import ThreadShares
+
+# How often a thread of the decoder looks for the next product before it sleeps: some microseconds. Without looking, a
+# third of the speed is lost on two cores; at OpenMP's own milliseconds, another busy process makes every product wait.
+OPENMP_SPINS = "1000"
 
 
 def build_service(settings: Settings) -> Service:
@@ -30,11 +36,13 @@ def build_service(settings: Settings) -> Service:
     wrote. Raises `UnknownName` for a model or backend that is not in its table and `CheckpointError` for weights
     that cannot be loaded.
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_SPINS)  # OpenMP reads it when torch is first imported, below
+    from models.devices import share_threads
     from models.registry import DTYPES, load_model
 
-    return connect_service(
-        settings, load_model(settings.model, DTYPES[settings.dtype], audio_encoder=settings.audio_encoder)
-    )
+    share_threads(settings.num_threads)  # already now, because loading multiplies too
+    bundle = load_model(settings.model, DTYPES[settings.dtype], audio_encoder=settings.audio_encoder)
+    return connect_service(settings, bundle)
 
 
 def damaged_files(settings: Settings) -> list[str]:
@@ -57,17 +65,19 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     from engine.pipeline import Pipeline, PipelineConfig
     from media.decode import DecodeWorkers
     from media.fetch import RemoteFetcher
+    from models.devices import share_threads
 
     limits, measurements = _media_limits(settings), Measurements()
     max_context = min(settings.max_context or bundle.decoder.config.max_context, bundle.decoder.config.max_context)
-    decoding = _decoding_config(settings, bundle, max_context)
+    threads = share_threads(settings.num_threads)
+    decoding = _decoding_config(settings, bundle, max_context, threads)
     caches = _visual_caches(settings, bundle)
     pipeline = Pipeline(
         bundle,
         BACKENDS.load(settings.backend)(bundle, decoding),
         EncodingService(
             DecodeWorkers(limits, measurements=measurements),
-            EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads), measurements=measurements),
+            EncoderRunner(bundle.encoders, EncodingConfig(num_threads=threads.encoders), measurements=measurements),
             caches=caches,
             measurements=measurements,
             memo=EmbeddingMemo(settings.max_memo_bytes) if settings.max_memo_bytes else None,
@@ -157,7 +167,9 @@ def _visual_caches(settings: Settings, bundle: ModelBundle) -> VisualCaches | No
     return VisualCaches(bundle, where)
 
 
-def _decoding_config(settings: Settings, bundle: ModelBundle, max_context: int) -> DecodingConfig:
+def _decoding_config(
+    settings: Settings, bundle: ModelBundle, max_context: int, threads: ThreadShares
+) -> DecodingConfig:
     from engine.backends import DecodingConfig
     from models.devices import decoder_device
 
@@ -169,7 +181,7 @@ def _decoding_config(settings: Settings, bundle: ModelBundle, max_context: int) 
         reuse_prefixes=settings.reuse_prefixes,
         weights_dtype=settings.weights_dtype,
         device=decoder_device(settings.device),
-        num_threads=settings.num_threads,
+        num_threads=threads.decoder,
         vllm=_vllm_options(settings),
     )
 

@@ -13,6 +13,7 @@ from benchmarks.decode_peers.worker import serve_runs
 from core.types import DecodeRequest, SamplingParams
 from engine.backends import DecodingConfig, WeightsDtype
 from engine.backends.native.backend import BatchingBackend, build_native
+from models.devices import share_threads
 from models.registry import load_model
 
 MAX_CONCURRENCY = 64
@@ -24,13 +25,14 @@ class NativeEngine:
     """The backend on an event loop of its own; prefixes are not reused, so that every run reads its prompts."""
 
     def __init__(self, num_threads: int, weights_dtype: WeightsDtype, *, has_condition: bool) -> None:
+        threads = share_threads(num_threads)
         bundle = load_model("mini", torch.bfloat16)
         vector = np.random.default_rng(0).normal(size=EMBEDDING_WIDTH).astype(np.float32)
         self._condition = bundle.adapter.condition(vector / np.linalg.norm(vector) if has_condition else None)
         config = DecodingConfig(
             max_slots=MAX_CONCURRENCY,
             max_context=MAX_CONTEXT,
-            num_threads=num_threads,
+            num_threads=threads.decoder,
             weights_dtype=weights_dtype,
             reuse_prefixes=False,
         )

@@ -29,7 +29,7 @@ def decode_static(model: Any, prompts: list[list[int]], num_new: int) -> int:
     return int(out.shape[0] * (out.shape[1] - longest))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # the library's own thread writes to what is made here, which inference mode forbids
 def decode_continuous(model: Any, prompts: list[list[int]], num_new: int) -> int:
     """Let the library batch continuously over its paged cache."""
     config = library.GenerationConfig(**{**options(num_new), "min_new_tokens": None, "eos_token_id": -1})

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.backends.native.fused import FusedDecoder
 from engine.backends.native.kv_cache import KVCache
+from engine.backends.native.prompt_chunk import prompt_chunks
 from engine.backends.native.scheduler import Row, StepPlan
 
 
@@ -28,16 +29,6 @@ class _DecodeGroup:
     mask: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
-class _PrefillGroup:
-    """One prompt chunk: `tokens` is its place in the flat batch, `mask` `(G * n, T)` is additive."""
-
-    tokens: slice
-    slot: int
-    num_tokens: int
-    mask: Tensor
-
-
 class BatchAttention:
     """The `AttentionContext` of one step over flat tokens `(N,)`: decode rows in slot order, then prompt chunks."""
 
@@ -47,11 +38,7 @@ class BatchAttention:
         self._fused = fused
         self._decode_places = np.array([(row.sequence.slot, row.start) for row in plan.decode], dtype=np.int64)
         self._decode = self._group_decode(plan.decode) if plan.decode else None
-        self._prefill: list[_PrefillGroup] = []
-        start = len(plan.decode)
-        for row in plan.prefill:
-            self._prefill.append(self._group_prefill(row, start))
-            start += row.length
+        self._prefill = prompt_chunks(plan, cache)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store `k`, `v` `(N, Hkv, Dh)` and return the attention output `(N, H, Dh)` of `q` `(N, H, Dh)`."""
@@ -63,8 +50,8 @@ class BatchAttention:
         if self._decode is not None:
             num_rows = self._decode.num_rows
             out[:num_rows] = self._attend_decode(layer, grouped[:num_rows], self._decode)
-        for group in self._prefill:
-            out[group.tokens] = self._attend_prefill(layer, grouped[group.tokens], group)
+        for chunk in self._prefill:
+            out[chunk.tokens] = chunk.attend(layer, grouped[chunk.tokens], self._cache)
         return out.flatten(1, 2)
 
     def _attend_decode(self, layer: int, q: Tensor, group: _DecodeGroup) -> Tensor:
@@ -76,13 +63,6 @@ class BatchAttention:
         spread = q.new_zeros(group.num_slots, *q.shape[1:])
         spread[group.rows] = q
         return F.scaled_dot_product_attention(spread, keys, values, attn_mask=group.mask)[group.rows]
-
-    def _attend_prefill(self, layer: int, q: Tensor, group: _PrefillGroup) -> Tensor:
-        n, num_kv_heads, num_groups, width = q.shape
-        keys, values = self._cache.read(layer, slice(group.slot, group.slot + 1), group.num_tokens)
-        stacked = q.permute(1, 2, 0, 3).reshape(1, num_kv_heads, num_groups * n, width)
-        out = F.scaled_dot_product_attention(stacked, keys, values, attn_mask=group.mask)
-        return out.view(num_kv_heads, num_groups, n, width).permute(2, 0, 1, 3)  # (n, Hkv, G, Dh)
 
     def _group_decode(self, rows: tuple[Row, ...]) -> _DecodeGroup:
         keys = self._cache.keys
@@ -99,10 +79,3 @@ class BatchAttention:
             mask = mask[:, None, None].to(keys.device)  # (S, 1, 1, T)
         places = None if is_dense else torch.tensor(slots, device=keys.device)
         return _DecodeGroup(places, len(rows), num_slots, num_tokens, mask)
-
-    def _group_prefill(self, row: Row, start: int) -> _PrefillGroup:
-        keys = self._cache.keys
-        num_tokens = row.start + row.length
-        mask = torch.full((row.length, num_tokens), float("-inf"), dtype=keys.dtype, device=keys.device)
-        mask = mask.triu_(row.start + 1).repeat(self._cache.num_groups, 1)  # (G * n, T)
-        return _PrefillGroup(slice(start, start + row.length), row.sequence.slot, num_tokens, mask)

@@ -57,10 +57,9 @@ class ConditionSlots:
         is_constant = self._table is None or self._table.keys is None
         return is_constant or not any(self._conditioned[slot] for slot in slots)
 
-    def rows(self, slots: AnyArray) -> AnyArray | None:
-        """Return the row of `constants` for each slot `(N,)`, -1 for text only; None when all are text only."""
-        rows = np.array([slot if self._conditioned[slot] else -1 for slot in slots], dtype=np.int64)
-        return rows if (rows >= 0).any() else None
+    def rows(self, slots: AnyArray) -> AnyArray:
+        """Return the row of `constants` for each slot `(N,)`, -1 for text only."""
+        return np.array([slot if self._conditioned[slot] else -1 for slot in slots], dtype=np.int64)
 
     def project(self, condition: AdapterPrompt) -> ConditionTable:
         """Return the table of one request alone, its tokens padded to the decoder's P."""

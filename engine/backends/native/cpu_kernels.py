@@ -116,18 +116,24 @@ def gate_with_silu(both: AnyArray, out: AnyArray) -> None:
 
 @_compiled
 def turn_and_store(
-    heads: AnyArray, turns: AnyArray, keys: AnyArray, values: AnyArray, places: AnyArray, queries: AnyArray
+    rows: tuple[int, int],
+    heads: AnyArray,
+    turns: AnyArray,
+    kv: tuple[AnyArray, AnyArray],
+    places: AnyArray,
+    queries: AnyArray,
 ) -> None:
-    """Turn queries and keys by their positions, and put keys and values where `places` says.
+    """Turn queries and keys of the rows `rows[0]` to `rows[1]`, and put keys and values where `places` says.
 
     `heads` `(N, H + 2 Hkv, Dh)` are the projected queries, keys and values; `turns` `(N, 2, Dh / 2)` the cosines and
-    sines of the rows' positions. `keys` and `values` are `(S, T, Hkv, Dh)`, `places` `(N, 2)` slots and positions.
+    sines of the rows' positions. `kv` are keys and values `(S, T, Hkv, Dh)`, `places` `(N, 2)` slots and positions.
     The turned queries go to `queries` `(N, H, Dh)`.
     """
-    num_rows, num_heads, width = queries.shape
+    num_heads, width = queries.shape[1], queries.shape[2]
+    keys, values = kv
     num_kv_heads = keys.shape[2]
     half = width // 2
-    for n in range(num_rows):
+    for n in range(rows[0], rows[1]):
         slot, position = places[n, 0], places[n, 1]
         for head in range(num_heads + num_kv_heads):
             target = queries[n, head] if head < num_heads else keys[slot, position, head - num_heads]
@@ -189,12 +195,13 @@ def _softmax(scores: Any, num_tokens: Any) -> None:
 
 @_compiled
 def attend_rows(
-    first: int, last: int, queries: AnyArray, kv: tuple[AnyArray, AnyArray], places: AnyArray, out: AnyArray
+    rows: tuple[int, int], queries: AnyArray, kv: tuple[AnyArray, AnyArray], places: AnyArray, out: AnyArray
 ) -> None:
-    """Attend from the rows `first` to `last`, one token each, to all tokens of their slots up to their own.
+    """Attend from the rows `rows[0]` to `rows[1]`, one token each, to all tokens of their slots up to their own.
 
     `queries` and `out` are `(N, H, Dh)`, `kv` keys and values `(S, T, Hkv, Dh)`, `places` `(N, 2)` slots and positions.
     """
+    first, last = rows
     num_heads, width = out.shape[1], out.shape[2]
     num_kv_heads = kv[0].shape[2]
     group = num_heads // num_kv_heads
@@ -220,16 +227,34 @@ def attend_rows(
 
 
 @_compiled
-def add_constants(out: AnyArray, constants: AnyArray, rows: AnyArray) -> None:
-    """Add to each row of `out` `(N, H, Dh)` the constant `(H, Dh)` that `rows` `(N,)` names; -1 adds none."""
-    num_rows, num_heads, width = out.shape
-    for n in range(num_rows):
-        if rows[n] < 0:
+def add_constants(rows: tuple[int, int], out: AnyArray, constants: AnyArray, names: AnyArray) -> None:
+    """Add to the rows `rows[0]` to `rows[1]` of `out` `(N, H, Dh)` the constant `(H, Dh)` each names; -1 adds none."""
+    num_heads, width = out.shape[1], out.shape[2]
+    for n in range(rows[0], rows[1]):
+        if names[n] < 0:
             continue
         for head in range(num_heads):
             for i in range(width):
-                value = _widen(out[n, head, i]) + _widen(constants[rows[n], head, i])
+                value = _widen(out[n, head, i]) + _widen(constants[names[n], head, i])
                 out[n, head, i] = _narrow(value, out)
+
+
+@_compiled
+def attend_step(
+    rows: tuple[int, int],
+    heads: AnyArray,
+    step: tuple[AnyArray, AnyArray, AnyArray],
+    kv: tuple[AnyArray, AnyArray],
+    constants: AnyArray,
+    scratch: tuple[AnyArray, AnyArray],
+) -> None:
+    """Do all three for rows that are one token of a slot each: one call instead of three is felt at one row.
+
+    `step` is turns, places and the names of the constants; `scratch` the turned queries and what comes out.
+    """
+    turn_and_store(rows, heads, step[0], kv, step[1], scratch[0])
+    attend_rows(rows, scratch[0], kv, step[1], scratch[1])
+    add_constants(rows, scratch[1], constants, step[2])
 
 
 @_compiled

@@ -1,4 +1,4 @@
-"""A decode step on the CPU: torch's matrix products, and one compiled pass over memory between two of them.
+"""A step on the CPU: torch's matrix products, and one compiled pass over memory between two of them.
 
 The arithmetic is that of `models.llama.model`, with float32 inside every pass; its operators one by one would spend
 more time on dispatch and on attention over padded slots than on the products.
@@ -6,6 +6,7 @@ more time on dispatch and on attention over padded slots than on the products.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +20,9 @@ from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.kv_cache import KVCache
-from engine.backends.native.scheduler import Row
+from engine.backends.native.linears import LinearFunction, max_few_rows, way_for
+from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
+from engine.backends.native.scheduler import StepPlan
 from models.llama.model import Block, Llama
 
 _SHARED_TOKENS = 1024  # attended tokens of a step from which a second thread earns its hand-over
@@ -38,94 +41,162 @@ def supports(decoder: Llama) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One block with the arrays its kernels read; `constants` `(R, H, Dh)` are None at a layer without adapters."""
+    """One block: its four linears for few rows and for many, and the arrays its kernels read.
 
-    block: Block
+    `constants` `(R, H, Dh)` has no rows at a layer without adapters.
+    """
+
+    few: tuple[LinearFunction, ...]
+    many: tuple[LinearFunction, ...]
     attention_norm: AnyArray
     ffn_norm: AnyArray
     kv: tuple[AnyArray, AnyArray]
-    constants: AnyArray | None
+    constants: AnyArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Scratch:
+    """What passes hand on to each other, for N tokens, and the same memory as the kernels take it.
+
+    `normed` `(N, D)`, `hidden` `(N, hidden)`, `queries` and `mixed` `(N, H, Dh)`.
+    """
+
+    normed: Tensor
+    hidden: Tensor
+    queries: Tensor
+    mixed: Tensor
+
+    def first(self, num_tokens: int) -> _Scratch:
+        """Return the part for the first tokens."""
+        return _Scratch(*(x[:num_tokens] for x in (self.normed, self.hidden, self.queries, self.mixed)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What all layers of one step share: `turns` `(N, 2, Dh / 2)`, `places` `(N, 2)`, `names` of constants `(N,)`."""
+
+    num_decode: int
+    turns: AnyArray
+    places: AnyArray
+    names: AnyArray
+    chunks: list[PromptChunk]
+
+    def shared(self, layer: _Layer) -> tuple[AnyArray, AnyArray, AnyArray]:
+        """Return what `attend_step` takes at a layer; where nothing is injected, no row names a constant."""
+        names = self.names if len(layer.constants) else np.full_like(self.names, -1)
+        return self.turns, self.places, names
 
 
 class FusedDecoder:
-    """Runs steps of one new token per sequence; belongs to the loop's thread."""
+    """Runs steps of running replies and prompt chunks together; belongs to the loop's thread."""
 
     def __init__(self, decoder: Llama, cache: KVCache, conditions: ConditionSlots, *, num_threads: int) -> None:
-        config, weight = decoder.config, decoder.tok_embeddings.weight
         self._decoder = decoder
+        self._cache = cache
         self._conditions = conditions
         self._num_threads = num_threads
         self._helpers = ThreadPoolExecutor(max(1, num_threads - 1), thread_name_prefix="attention")
         self._frequencies = decoder.frequencies.float().numpy()  # (Dh / 2,)
         self._final_norm = raw(decoder.norm.weight.detach())
-        self._layers = [
-            _Layer(
-                block=cast(Block, block),
-                attention_norm=raw(cast(Block, block).attention_norm.weight.detach()),
-                ffn_norm=raw(cast(Block, block).ffn_norm.weight.detach()),
-                kv=(raw(cache.keys[index]), raw(cache.values[index])),
-                constants=None if (table := conditions.constants(index)) is None else raw(table),
-            )
-            for index, block in enumerate(decoder.layers)
-        ]
-        rows = cache.keys.shape[1]
-        self._normed = weight.new_zeros(rows, config.width)
-        self._hidden = weight.new_zeros(rows, config.hidden_width)
-        self._queries = weight.new_zeros(rows, config.num_heads, config.head_width)
-        self._mixed = torch.zeros_like(self._queries)
+        blocks = [cast(Block, block) for block in decoder.layers]
+        self._max_few = max(max_few_rows(linear) for block in blocks for linear in block.linears())
+        self._layers = [self._layer(index, block) for index, block in enumerate(blocks)]
+        self._scratch = self._allocate(cache.keys.shape[1])
 
-    def forward(self, token_ids: Tensor, rows: tuple[Row, ...]) -> Tensor:
-        """Return the final normed hidden states `(N, D)` of one token `(N,)` per row, and store its keys and values.
+    def forward(self, token_ids: Tensor, plan: StepPlan) -> Tensor:
+        """Return the final normed hidden states `(N, D)` of the plan's flat tokens, and store their keys and values.
 
         The result is overwritten by the next call.
         """
-        num_rows, eps = len(rows), self._decoder.config.norm_eps
-        places = np.array([(row.sequence.slot, row.start) for row in rows], dtype=np.int64)  # (N, 2)
-        turns = self._turns(places[:, 1])
-        constant_rows = self._conditions.rows(places[:, 0])
-        normed, hidden = self._normed[:num_rows], self._hidden[:num_rows]
-        mixed = self._mixed[:num_rows]
+        num_tokens, eps = len(token_ids), self._decoder.config.norm_eps
+        step = self._step(plan)
+        if num_tokens > len(self._scratch.normed):
+            self._scratch = self._allocate(num_tokens)
+        scratch = self._scratch.first(num_tokens)
+        normed, hidden, mixed = scratch.normed, scratch.hidden, scratch.mixed.view(num_tokens, -1)  # (N, D) at last
+        normed_array, hidden_array = raw(normed), raw(hidden)
+        is_few = num_tokens <= self._max_few
         x = self._decoder.tok_embeddings(token_ids)  # (N, D)
         state, delta = raw(x), np.zeros_like(raw(x))
-        for layer in self._layers:
-            attention, feed_forward = layer.block.attention, layer.block.feed_forward
-            kernels.add_and_norm(state, delta, layer.attention_norm, eps, raw(normed))
-            heads = raw(attention.wqkv(normed)).reshape(num_rows, -1, mixed.shape[2])  # (N, H + 2 Hkv, Dh)
-            queries = raw(self._queries[:num_rows])
-            kernels.turn_and_store(heads, turns, *layer.kv, places, queries)
-            self._attend(queries, layer.kv, places, raw(mixed))
-            if layer.constants is not None and constant_rows is not None:
-                kernels.add_constants(raw(mixed), layer.constants, constant_rows)
-            delta = raw(attention.wo(mixed.flatten(1)))  # (N, D)
-            kernels.add_and_norm(state, delta, layer.ffn_norm, eps, raw(normed))
-            kernels.gate_with_silu(raw(feed_forward.w13(normed)), raw(hidden))
-            delta = raw(feed_forward.w2(hidden))  # (N, D)
-        kernels.add_and_norm(state, delta, self._final_norm, eps, raw(normed))
+        for index, layer in enumerate(self._layers):
+            wqkv, wo, w13, w2 = layer.few if is_few else layer.many
+            kernels.add_and_norm(state, delta, layer.attention_norm, eps, normed_array)
+            self._attention(index, raw(wqkv(normed)), step, scratch)
+            delta = raw(wo(mixed))  # (N, D)
+            kernels.add_and_norm(state, delta, layer.ffn_norm, eps, normed_array)
+            kernels.gate_with_silu(raw(w13(normed)), hidden_array)
+            delta = raw(w2(hidden))  # (N, D)
+        kernels.add_and_norm(state, delta, self._final_norm, eps, normed_array)
         return normed
 
     def attend(self, queries: Tensor, layer: int, places: AnyArray) -> Tensor:
-        """Return `(N, H, Dh)`: what turned queries find in their slots, for a step that also reads prompts."""
+        """Return `(N, H, Dh)`: what turned queries find in their slots, for a step with more than constants to add."""
         out = torch.empty_like(queries)
-        self._attend(raw(queries), self._layers[layer].kv, places, raw(out))
+        arrays = raw(queries), self._layers[layer].kv, places, raw(out)
+        self._share(len(places), int(places[:, 1].sum()), lambda rows: kernels.attend_rows(rows, *arrays))
         return out
 
-    def _attend(self, queries: AnyArray, kv: tuple[AnyArray, AnyArray], places: AnyArray, out: AnyArray) -> None:
-        """Attend for all rows, on every thread when there is enough to share."""
-        num_rows = len(places)
-        if self._num_threads == 1 or num_rows == 1 or int(places[:, 1].sum()) < _SHARED_TOKENS:
-            kernels.attend_rows(0, num_rows, queries, kv, places, out)
+    def _attention(self, index: int, flat: AnyArray, step: _Step, scratch: _Scratch) -> None:
+        """Store keys and values of projected heads `(N, (H + 2 Hkv) Dh)`, and fill `mixed`, condition included."""
+        layer = self._layers[index]
+        num_tokens, _, width = scratch.mixed.shape
+        heads = flat.reshape(num_tokens, -1, width)  # (N, H + 2 Hkv, Dh)
+        shared = step.shared(layer)
+        arrays = heads, shared, layer.kv, layer.constants, (raw(scratch.queries), raw(scratch.mixed))
+        if step.num_decode:
+            num_attended = int(step.places[: step.num_decode, 1].sum())
+            self._share(step.num_decode, num_attended, lambda rows: kernels.attend_step(rows, *arrays))
+        if not step.chunks:
             return
-        parts = np.linspace(0, num_rows, self._num_threads + 1).astype(int)
-        spans = [(first, last) for first, last in pairwise(parts) if first < last]
-        others = [
-            self._helpers.submit(kernels.attend_rows, first, last, queries, kv, places, out)
-            for first, last in spans[1:]
-        ]
-        kernels.attend_rows(*spans[0], queries, kv, places, out)
+        rows = step.num_decode, num_tokens
+        kernels.turn_and_store(rows, heads, step.turns, layer.kv, step.places, raw(scratch.queries))
+        for chunk in step.chunks:
+            queries = scratch.queries[chunk.tokens]
+            grouped = queries.view(len(queries), -1, self._cache.num_groups, width)  # (n, Hkv, G, Dh)
+            scratch.mixed[chunk.tokens] = chunk.attend(index, grouped, self._cache).flatten(1, 2)
+        kernels.add_constants(rows, raw(scratch.mixed), layer.constants, shared[2])
+
+    def _share(self, num_rows: int, num_attended: int, work: Callable[[tuple[int, int]], None]) -> None:
+        """Do the work of all rows, on every thread when there is enough to share."""
+        if self._num_threads == 1 or num_rows == 1 or num_attended < _SHARED_TOKENS:
+            work((0, num_rows))
+            return
+        parts = np.linspace(0, num_rows, self._num_threads + 1).astype(int).tolist()
+        spans = [span for span in pairwise(parts) if span[0] < span[1]]
+        others = [self._helpers.submit(work, span) for span in spans[1:]]
+        work(spans[0])
         for other in others:
             other.result()
 
-    def _turns(self, positions: AnyArray) -> AnyArray:
-        """Return the cosines and sines `(N, 2, Dh / 2)` of absolute positions `(N,)`."""
-        angles = positions[:, None].astype(np.float32) * self._frequencies  # (N, Dh / 2)
-        return np.stack((np.cos(angles), np.sin(angles)), axis=1)
+    def _step(self, plan: StepPlan) -> _Step:
+        spans = [(row.sequence.slot, row.start, row.length) for row in plan.rows]
+        tokens = [(slot, start + i) for slot, start, length in spans for i in range(length)]
+        places = np.array(tokens, dtype=np.int64)  # (N, 2)
+        angles = places[:, 1, None].astype(np.float32) * self._frequencies  # (N, Dh / 2)
+        turns = np.stack((np.cos(angles), np.sin(angles)), axis=1)  # (N, 2, Dh / 2)
+        names = self._conditions.rows(places[:, 0])  # (N,)
+        return _Step(len(plan.decode), turns, places, names, prompt_chunks(plan, self._cache))
+
+    def _layer(self, index: int, block: Block) -> _Layer:
+        config, weight = self._decoder.config, self._decoder.tok_embeddings.weight
+        table = self._conditions.constants(index)
+        if table is None:
+            table = weight.new_zeros(0, config.num_heads, config.head_width)
+        return _Layer(
+            few=tuple(way_for(linear, self._max_few) for linear in block.linears()),
+            many=tuple(way_for(linear, self._max_few + 1) for linear in block.linears()),
+            attention_norm=raw(block.attention_norm.weight.detach()),
+            ffn_norm=raw(block.ffn_norm.weight.detach()),
+            kv=(raw(self._cache.keys[index]), raw(self._cache.values[index])),
+            constants=raw(table),
+        )
+
+    def _allocate(self, num_tokens: int) -> _Scratch:
+        config, weight = self._decoder.config, self._decoder.tok_embeddings.weight
+        queries = weight.new_zeros(num_tokens, config.num_heads, config.head_width)
+        return _Scratch(
+            normed=weight.new_zeros(num_tokens, config.width),
+            hidden=weight.new_zeros(num_tokens, config.hidden_width),
+            queries=queries,
+            mixed=torch.zeros_like(queries),
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,8 @@ from models.llama.model import Block, Llama
 LinearFunction = Callable[[Tensor], Tensor]
 GROUP = 32  # weights that share a scale and an offset
 LEVELS = 15
+_overloads = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_linear_pointwise = cast(Any, _overloads and _overloads.default)  # looked up once: that costs as much as a product
 _ROWS_HINT = 32  # any value gives the same layout for these shapes; rows per step is what it means
 _K_TILES = 1  # tiles of the inner dimension in the packed 4-bit layout; the CPU kernel ignores it
 _FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
@@ -44,7 +46,7 @@ class PackedLinear:
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], ""))
+        return cast(Tensor, _linear_pointwise(x, self._weight, self._bias, "none", [], ""))
 
 
 class PlainLinear:
@@ -72,9 +74,9 @@ class Int4Linear:
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
-        flat = x.flatten(0, -2)  # (N, K)
-        out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self._weight, GROUP, self._scales)
-        out = out.view(*x.shape[:-1], -1)
+        flat = x if x.dim() == 2 else x.flatten(0, -2)  # (N, K)
+        out = torch._weight_int4pack_mm_for_cpu(flat, self._weight, GROUP, self._scales)
+        out = out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
         return out if self._bias is None else out.add_(self._bias)
 
 
@@ -93,7 +95,7 @@ class Int8Linear:
         scale = torch.linalg.vector_norm(x, float("inf"), dim=-1, keepdim=True, dtype=torch.float32)
         scale = scale.div_(127).clamp_min_(torch.finfo(torch.float32).tiny)  # (N, 1)
         levels = (x * (1 / scale)).add_(128.5).to(torch.uint8)  # (N, K); dropping the fraction rounds
-        out: Tensor = torch.ops.onednn.qlinear_pointwise(
+        out: Tensor = torch.ops.onednn.qlinear_pointwise.default(
             levels, 1.0, 128, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         ).mul_(scale)
         return (out if self._bias is None else out.add_(self._bias)).to(x.dtype)
@@ -123,11 +125,25 @@ class ByRows(nn.Module):
         super().__init__()
         self._few = few
         self._many = many
-        self._max_few = max_few
+        self.max_few = max_few
+
+    def way(self, num_rows: int) -> LinearFunction:
+        """Return the way for `x` `(num_rows, K)`."""
+        return self._few if num_rows <= self.max_few else self._many
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(*N, rows)` of `x` `(*N, K)`."""
-        return self._few(x) if x.dim() == 2 and x.shape[0] <= self._max_few else self._many(x)
+        return self._few(x) if x.dim() == 2 and x.shape[0] <= self.max_few else self._many(x)
+
+
+def max_few_rows(linear: nn.Module) -> int:
+    """Return up to how many rows a linear has another way."""
+    return linear.max_few if isinstance(linear, ByRows) else 0
+
+
+def way_for(linear: nn.Module, num_rows: int) -> LinearFunction:
+    """Return what a linear calls for `(num_rows, K)`, without the cost of asking at every call."""
+    return linear.way(num_rows) if isinstance(linear, ByRows) else linear
 
 
 def prepare_linears(decoder: Llama, *, dtype: WeightsDtype) -> str:
@@ -239,17 +255,19 @@ def fastest_thread_count(decoder: Llama, most: int) -> int:
     config, weight = decoder.config, decoder.tok_embeddings.weight
     inputs = [weight.new_zeros(1, width) for width in (config.width, config.query_width, config.hidden_width)]
     try:
-        return min(sorted({1, most}), key=lambda count: _row_seconds(blocks, inputs, count))
+        counts = sorted({1, most})
+        rounds = [[_row_seconds(blocks, inputs, count) for count in counts] for _ in range(_REPEATS)]
+        return counts[min(range(len(counts)), key=lambda i: min(times[i] for times in rounds))]
     finally:
         torch.set_num_threads(before)
 
 
 @torch.inference_mode()
 def _row_seconds(blocks: list[Block], inputs: list[Tensor], num_threads: int) -> float:
-    """Return the shortest time of one row through the blocks' matrices."""
+    """Return the shorter time of two runs of one row through the blocks' matrices; the first one wakes the threads."""
     torch.set_num_threads(num_threads)
     times = []
-    for _ in range(_REPEATS):
+    for _ in range(2):
         started = time.perf_counter()
         for block in blocks:
             wqkv, wo, w13, w2 = block.linears()

@@ -48,7 +48,7 @@ class NativeRunner:
             self._fused = FusedDecoder(decoder, self._cache, self._conditions, num_threads=self._num_threads)
         elif is_cuda:
             self._graphs = DecodeGraphs(decoder, self._cache, self._conditions, captures=captures_graphs)
-        self._few_threads = fastest_thread_count(decoder, self._num_threads) if self._fused is not None else 1
+        self._few_threads: int | None = None
 
     def check(self, sampling: SamplingParams) -> None:
         """Every parameter is honoured."""
@@ -101,17 +101,23 @@ class NativeRunner:
         return [Sample(*drawn) for drawn in zip(token_ids, logprobs, most_likely(logits, params), strict=True)]
 
     def _forward(self, plan: StepPlan, token_ids: list[int]) -> Tensor:
-        torch.set_num_threads(self._few_threads if len(token_ids) <= FEW_TOKENS else self._num_threads)
-        if self._fused is not None and not plan.prefill:
-            slots = [row.sequence.slot for row in plan.decode]
-            if self._conditions.are_constants(slots):
-                return self._fused.forward(torch.tensor(token_ids), plan.decode)
+        self._use_threads(len(token_ids))
+        if self._fused is not None and self._conditions.are_constants(row.sequence.slot for row in plan.rows):
+            return self._fused.forward(torch.tensor(token_ids), plan)
         positions = [position for row in plan.rows for position in range(row.start, row.start + row.length)]
         slots = [row.sequence.slot for row in plan.rows for _ in range(row.length)]
         table = torch.tensor([token_ids, positions, slots], device=self._device)  # (3, N)
         places = table[2] * self._cache.max_context + table[1]
         attention = BatchAttention(plan, self._cache, places, fused=self._fused)
         return self._decoder(table[0], table[1], attention, self._conditions.view(plan))  # type: ignore[no-any-return]
+
+    def _use_threads(self, num_tokens: int) -> None:
+        """Set the threads of this step; how many serve few tokens best is measured once, in the thread that steps."""
+        if self._few_threads is None:
+            torch.set_num_threads(self._num_threads)
+            measures = self._fused is not None and self._num_threads > 1
+            self._few_threads = fastest_thread_count(self._decoder, self._num_threads) if measures else 1
+        torch.set_num_threads(self._few_threads if num_tokens <= FEW_TOKENS else self._num_threads)
 
     def _last_tokens(self, plan: StepPlan, hidden: Tensor) -> Tensor:
         """Return the hidden states `(B, D)` of the last token of every row that samples."""

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from engine.backends.native.scheduler import TokenSequence
 
 AGING_S = 10.0
-MIN_PREFILL_TOKENS = 8
-STRETCH = 2.0  # a step that also reads a prompt may take this many times a step that does not
-_MEMORY = 0.8  # share of the past in a running mean
+MIN_PREFILL_TOKENS = 16  # fewer would cost nearly as much: the weights are read anyway
+FIRST_PREFILL_TOKENS = 48
+STRETCH = 2.3  # a step that also reads a prompt may take this many times a step that does not
 
 
 class WaitingQueue:
@@ -47,33 +47,36 @@ class WaitingQueue:
 
 
 class PrefillPacer:
-    """Choose how many prompt tokens join a step, from how long steps took: running replies go on at half speed or more.
+    """Choose how many prompt tokens join a step, from how long steps took: running replies keep a share of their speed.
 
-    Without running replies a step takes `max_tokens`.
+    Without running replies a step takes `max_tokens`. Beside them the number grows and shrinks until such a step takes
+    `STRETCH` times one without prompt tokens, whose time is known by the number of replies: it is measured once, by
+    holding the prompt back for a step, when there has been none of about so many.
     """
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
-        self._decode_s: float | None = None
-        self._token_s: float | None = None
+        self._quiet_s: dict[int, float] = {}
+        self._tokens = float(FIRST_PREFILL_TOKENS)
 
     def budget(self, num_decode_rows: int) -> int:
         """Return the prompt tokens that may join a step of `num_decode_rows` running replies."""
         if num_decode_rows == 0:
             return self._max_tokens
-        if self._decode_s is None or self._token_s is None:
-            return min(self._max_tokens, 4 * MIN_PREFILL_TOKENS)
-        tokens = int((STRETCH - 1) * self._decode_s / self._token_s)
-        return min(self._max_tokens, max(MIN_PREFILL_TOKENS, tokens))
+        if num_decode_rows.bit_length() not in self._quiet_s:
+            return 0
+        return min(self._max_tokens, int(self._tokens))
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""
+        size = num_decode_rows.bit_length()  # batches between two powers of two count as alike
         if num_prefill_tokens == 0:
-            self._decode_s = _mean(self._decode_s, seconds)
-        elif num_prefill_tokens >= MIN_PREFILL_TOKENS:
-            decode_s = (self._decode_s or 0.0) if num_decode_rows else 0.0
-            self._token_s = _mean(self._token_s, max(seconds - decode_s, 0.1 * seconds) / num_prefill_tokens)
+            self._quiet_s[size] = _mean(self._quiet_s.get(size), seconds)
+        elif num_decode_rows and size in self._quiet_s and num_prefill_tokens >= MIN_PREFILL_TOKENS:
+            ratio = STRETCH * self._quiet_s[size] / max(seconds, 1e-9)
+            wanted = num_prefill_tokens * min(max(ratio, 0.5), 1.5)
+            self._tokens = min(max(_mean(self._tokens, wanted), MIN_PREFILL_TOKENS), self._max_tokens)
 
 
 def _mean(past: float | None, new: float) -> float:
-    return new if past is None else _MEMORY * past + (1 - _MEMORY) * new
+    return new if past is None else (past + new) / 2

@@ -44,8 +44,8 @@ def test_a_row_attends_to_its_own_slot_up_to_its_own_token(dtype: torch.dtype) -
     angles = places[:, 1:].float() * frequencies
     turns = torch.stack((angles.cos(), angles.sin()), dim=1)
     queries, out = torch.empty(2, 3, num_heads, width, dtype=dtype)
-    kernels.turn_and_store(raw(heads), raw(turns), raw(keys), raw(values), places.numpy(), raw(queries))
-    kernels.attend_rows(0, 3, raw(queries), (raw(keys), raw(values)), places.numpy(), raw(out))
+    kernels.turn_and_store((0, 3), raw(heads), raw(turns), (raw(keys), raw(values)), places.numpy(), raw(queries))
+    kernels.attend_rows((0, 3), raw(queries), (raw(keys), raw(values)), places.numpy(), raw(out))
 
     tables = rotary_tables(places[:, 1], frequencies, torch.float32)
     turned = rotate(heads[:, : num_heads + num_kv_heads].float(), *tables)
@@ -61,7 +61,7 @@ def test_a_row_attends_to_its_own_slot_up_to_its_own_token(dtype: torch.dtype) -
 def test_only_rows_with_a_condition_get_its_constant(dtype: torch.dtype) -> None:
     out, constants = torch.randn(3, 2, 8, dtype=dtype), torch.randn(5, 2, 8, dtype=dtype)
     expected = out + torch.stack((constants[4], torch.zeros(2, 8, dtype=dtype), constants[0]))
-    kernels.add_constants(raw(out), raw(constants), np.array([4, -1, 0]))
+    kernels.add_constants((0, 3), raw(out), raw(constants), np.array([4, -1, 0]))
     assert torch.equal(out, expected)
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from engine.backends.native.waiting import AGING_S, MIN_PREFILL_TOKENS, PrefillPacer, WaitingQueue
+import pytest
+
+from engine.backends.native.waiting import AGING_S, MIN_PREFILL_TOKENS, STRETCH, PrefillPacer, WaitingQueue
 
 
 class Clock:
@@ -33,16 +35,31 @@ def test_an_empty_queue_has_no_first_sequence() -> None:
     assert WaitingQueue(Clock()).first() is None
 
 
+def settle(pacer: PrefillPacer, *, step_s: float, token_s: float, num_steps: int = 60) -> int:
+    """Run steps beside four replies that take as long as given, and return the budget that comes of it."""
+    pacer.observe(4, 0, step_s)
+    for _ in range(num_steps):
+        tokens = pacer.budget(4)
+        pacer.observe(4, tokens, step_s + tokens * token_s)
+    return pacer.budget(4)
+
+
 def test_prompt_tokens_beside_running_replies_stretch_a_step_no_further_than_agreed() -> None:
     pacer = PrefillPacer(256)
     assert pacer.budget(0) == 256
-    for _ in range(20):
-        pacer.observe(4, 0, 0.010)
-        pacer.observe(4, 32, 0.010 + 32 * 0.0005)
-    assert pacer.budget(4) == 20, "10 ms of prompt at 0.5 ms a token beside a step of 10 ms"
-    for _ in range(60):
-        pacer.observe(4, 20, 10.0)
-    assert pacer.budget(4) == MIN_PREFILL_TOKENS, "a prompt always moves on"
+    tokens = settle(pacer, step_s=0.020, token_s=0.0005)
+    assert 0.020 + tokens * 0.0005 == pytest.approx(STRETCH * 0.020, rel=0.1)
+    assert settle(pacer, step_s=0.020, token_s=10.0) == MIN_PREFILL_TOKENS, "a prompt always moves on"
+    assert settle(pacer, step_s=0.020, token_s=0.0005) == pytest.approx(tokens, abs=3), "and fast again later"
+
+
+def test_a_prompt_waits_one_step_where_the_time_without_it_is_unknown() -> None:
+    pacer = PrefillPacer(256)
+    pacer.observe(1, 0, 0.010)
+    assert pacer.budget(1) > 0
+    assert pacer.budget(9) == 0
+    pacer.observe(9, 0, 0.020)
+    assert pacer.budget(10) > 0
 
 
 def test_the_bound_on_prompt_tokens_holds_for_a_fast_machine_too() -> None:
