@@ -224,7 +224,8 @@ class ChatRequest:
     `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
     that has any, or all of the conversation. `raw_prompts`, when there are any, are decoded as they are, without
     template and media, `num_choices` replies each; the messages are empty then. `tools` are told to the model. `cache`
-    None is the model's own choice; embeddings, keys and values are remembered for the `tenant` alone.
+    None is the model's own choice; embeddings, keys and values are remembered for the `tenant` alone. `priority` and
+    `deadline_s` are those of its sequences (`DecodeRequest`).
     """
 
     request_id: str
@@ -238,6 +239,8 @@ class ChatRequest:
     tools: tuple[Tool, ...] = ()
     cache: CacheChoice | None = None
     tenant: str = ""
+    priority: int = 0
+    deadline_s: float | None = None
 
     @property
     def num_replies(self) -> int:

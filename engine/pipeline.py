@@ -324,6 +324,8 @@ class Pipeline:
                 condition=condition,
                 continues_text=bool(request.raw_prompts),
                 tenant=request.tenant,
+                priority=request.priority,
+                deadline_s=request.deadline_s,
             )
             for place, token_ids in enumerate(prompts)
             for choice in range(request.num_choices)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from core.errors import ConfigError
+from core.errors import ConfigError, Unauthorized
 
 KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -73,6 +73,15 @@ class KeyRing:
         keys = [*self._fixed, *([] if self._file is None else read_key_file(self._file))]
         _check_unique(keys)
         self._keys = tuple(keys)
+
+    def named(self, name: str) -> ApiKey:
+        """Return the key of a name, for what goes on without its client. Raises `Unauthorized` when it is gone."""
+        if not self.asks:
+            return ANYONE
+        found = next((key for key in self._keys if key.name == name), None)
+        if found is None:
+            raise Unauthorized("the API key that asked for this has been removed")
+        return found
 
     def find(self, offered: str) -> ApiKey | None:
         """Return whose key it is. Compares with every key in constant time, so timing tells nothing."""

@@ -20,7 +20,7 @@ from server.middleware import TraceMiddleware
 from server.response_runs import fail_interrupted
 from server.routes import ROUTERS
 from server.settings import Settings
-from server.throttle import KeyThrottle, ThrottleMiddleware
+from server.throttle import ThrottleMiddleware
 
 ServiceBuilder = Callable[[Settings], Service]
 LoadObserver = Callable[[AppContext, float], None]
@@ -65,8 +65,7 @@ def create_app(
 def _add_middleware(app: FastAPI, context: AppContext) -> None:
     """Wrap the endpoints; what is added last is the outermost."""
     settings = context.settings
-    throttle = KeyThrottle(requests_per_minute=settings.requests_per_minute, max_concurrent=settings.max_concurrent)
-    app.add_middleware(ThrottleMiddleware, throttle=throttle)
+    app.add_middleware(ThrottleMiddleware, throttle=context.throttle)
     app.add_middleware(ApiKeyMiddleware, keys=context.keys)
     if settings.cors_origins:
         app.add_middleware(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from core.errors import AppError, UnknownName
+from core.errors import AppError, RateLimited, Unauthorized, UnknownName
 from server.context import AppContext, Service
 from server.inner_calls import InnerAnswer, InnerClient
 from server.schemas.batch import MAX_LINES, BatchLine, NumberedLine, errors_object, outcome_line, read_lines
@@ -53,9 +53,14 @@ class BatchRunner:
                 self.start(owner, batch)
 
     async def call(self, path: str, body: dict[str, Any], owner: str) -> InnerAnswer:
-        """Answer one line, at most `batch_concurrency` of all batches at once."""
+        """Answer one line, at most `batch_concurrency` of all batches at once, and within the limits of its key.
+
+        Raises `RateLimited` when the key has to wait and `Unauthorized` when it is gone.
+        """
         async with self._places:
-            return await self._client.post(path, body, owner)
+            key = self._context.keys.named(owner)
+            with self._context.throttle.admitted(key):
+                return await self._client.post(path, body, key)
 
     def _end(self, batch_id: str) -> None:
         self.live.pop(batch_id, None)
@@ -80,6 +85,7 @@ class _BatchRun:
         self._owner = owner
         self._batch = batch
         self._reading = asyncio.Lock()
+        self._has_waited = False
 
     async def run(self) -> None:
         """Bring the batch to its end; cancelling the task leaves it where a restart finds it."""
@@ -157,13 +163,26 @@ class _BatchRun:
                 error = {"code": "invalid_request", "message": f"{field} has no place in a batch; leave it out"}
                 return outcome_line(line.custom_id, outcome_id, error=error), True
         while (ended := self._why_ended()) is None:
-            answer = await self._runner.call(line.url, line.body, self._owner)
-            if answer.status not in BUSY_STATUSES:
-                response = {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body}
-                return outcome_line(line.custom_id, outcome_id, response=response), answer.status != 200
+            try:
+                answer = await self._runner.call(line.url, line.body, self._owner)
+            except Unauthorized as refusal:
+                error = {"code": refusal.code, "message": refusal.message}
+                return outcome_line(line.custom_id, outcome_id, error=error), True
+            except RateLimited as refusal:
+                self._note_wait(refusal)
+            else:
+                if answer.status not in BUSY_STATUSES:
+                    response = {"status_code": answer.status, "request_id": answer.request_id, "body": answer.body}
+                    return outcome_line(line.custom_id, outcome_id, response=response), answer.status != 200
             await asyncio.sleep(BUSY_WAIT_S)
         error = {"code": f"batch_{ended}", "message": f"the batch was {ended} before this line was answered"}
         return outcome_line(line.custom_id, outcome_id, error=error), True
+
+    def _note_wait(self, refusal: RateLimited) -> None:
+        """Say once that the limits of its key hold the batch back."""
+        if not self._has_waited:
+            self._has_waited = True
+            self._context.log.event("batch_waits", batch_id=self._batch["id"], reason=refusal.message)
 
     def _why_ended(self) -> str | None:
         if self._batch["status"] == "cancelling":

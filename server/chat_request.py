@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ class ChatLimits:
     default_max_tokens: int
     default_temperature: float
     default_top_p: float
+    max_timeout_s: float
 
 
 class ChatRequestBuilder:
@@ -60,6 +62,7 @@ class ChatRequestBuilder:
         """
         model = self.model_named(body.model)
         self._check_counts(body, files)
+        deadline_s = self._deadline_s(body.timeout_s)
         num_choices = self._num_choices(body)
         sampling = self._sampling(body, model)
         messages = await self._messages(body, files, model)
@@ -74,6 +77,8 @@ class ChatRequestBuilder:
             tools=asked_tools(body.tools or (), body.tool_choice)[0],
             cache=body.bind.cache_choice if body.bind else None,
             tenant=self._tenant,
+            priority=body.priority or 0,
+            deadline_s=deadline_s,
         )
         names_no_limit = body.max_tokens is None and body.max_completion_tokens is None
         return self._fit_default_limit(request, model) if names_no_limit else request
@@ -110,6 +115,17 @@ class ChatRequestBuilder:
                 param="messages",
                 code="too_many_media",
             )
+
+    def _deadline_s(self, timeout_s: float | None) -> float | None:
+        """Return when the reply must be over, by `time.monotonic`; None leaves it to the server's own limit."""
+        if timeout_s is None:
+            return None
+        if timeout_s > self._limits.max_timeout_s:
+            raise InvalidRequest(
+                f"timeout_s must be at most {self._limits.max_timeout_s:g} (request_timeout_s), got {timeout_s:g}",
+                param="timeout_s",
+            )
+        return time.monotonic() + timeout_s
 
     def _num_choices(self, body: ChatCompletionBody) -> int:
         num_choices = 1 if body.n is None else body.n

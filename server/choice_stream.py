@@ -79,7 +79,9 @@ class ChoiceStream:
                     self._note_arrival(event.choice)
                     await self._buffer.put(event)
         except TimeoutError:
-            outcome = DeadlineExceeded(f"the reply took longer than {self._timeout_s:g} s; ask for fewer tokens")
+            outcome = DeadlineExceeded(
+                f"the reply took longer than {max(self._timeout_s, 0):.3g} s; ask for fewer tokens"
+            )
         except asyncio.CancelledError:
             if self._stop_reason is None:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +19,12 @@ from server import __version__
 from server.api_keys import KeyRing
 from server.chat_request import ChatLimits, ChatRequestBuilder
 from server.choice_stream import ChoiceStream
+from server.event_tape import EventTape
 from server.media_reader import ReadFile
 from server.metrics import ServerMetrics
 from server.middleware import Unanswered
 from server.settings import Settings
+from server.throttle import KeyThrottle
 from server.uploads import BodyLimits, JsonLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
@@ -93,14 +96,19 @@ class AppContext:
     draining: bool = False
     streams: set[ChoiceStream] = field(default_factory=set)
     background: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by the id of what they work for
+    tapes: dict[str, EventTape] = field(default_factory=dict)  # of background responses that are streamed, by id
     metrics: ServerMetrics = field(init=False)
     keys: KeyRing = field(init=False)
+    throttle: KeyThrottle = field(init=False)
     unanswered: Unanswered = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.unanswered = Unanswered(settings.body_timeout_s + settings.request_timeout_s)
         self.keys = KeyRing(keys=settings.api_keys, admin_keys=settings.admin_keys, file=settings.api_key_file)
+        self.throttle = KeyThrottle(
+            requests_per_minute=settings.requests_per_minute, max_concurrent=settings.max_concurrent
+        )
         self.metrics = ServerMetrics(self.health, self.memo_stats)
 
     def health(self) -> PipelineHealth | None:
@@ -130,11 +138,14 @@ class AppContext:
         else:
             self.log.event("keys_reloaded", names=self.keys.names)
 
-    def open_stream(self, events: AsyncIterator[ChoiceEvent], on_first: Callable[[], None]) -> ChoiceStream:
-        """Start a reply that a draining server can still stop."""
+    def open_stream(
+        self, events: AsyncIterator[ChoiceEvent], on_first: Callable[[], None], deadline_s: float | None = None
+    ) -> ChoiceStream:
+        """Start a reply that a draining server can still stop; `deadline_s` is on the clock of `time.monotonic`."""
+        limit_s = self.settings.request_timeout_s
         stream = ChoiceStream(
             events,
-            timeout_s=self.settings.request_timeout_s,
+            timeout_s=limit_s if deadline_s is None else min(limit_s, deadline_s - time.monotonic()),
             on_first=on_first,
             on_gap=self.metrics.inter_token_seconds.observe,
         )
@@ -147,6 +158,11 @@ class AppContext:
         for stream in tuple(self.streams):
             stream.stop(NotReady("the server is stopping; the reply is incomplete"))
         self.unanswered.end()
+
+    def forget_background(self, name: str) -> None:
+        """Let go of a background task that has ended."""
+        self.background.pop(name, None)
+        self.tapes.pop(name, None)
 
     async def end_background(self) -> None:
         """Cancel what runs for nobody's connection, and wait until it has written down where it is."""
@@ -176,6 +192,7 @@ class AppContext:
             default_max_tokens=self.settings.default_max_tokens,
             default_temperature=self.settings.default_temperature,
             default_top_p=self.settings.default_top_p,
+            max_timeout_s=self.settings.request_timeout_s,
         )
         return ChatRequestBuilder(service.pipeline, service.intake, limits, service.file_reader(owner), tenant=owner)
 

@@ -12,9 +12,12 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api_keys import ANYONE, ApiKey
+from server.api_keys import ApiKey
 from server.context import AppContext
 from server.middleware import TraceMiddleware
+from server.trace import RequestTrace
+
+BATCH_PRIORITY = 3  # waits behind live clients, for half a minute at most (the engine ages what waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class InnerClient:
             _AsKey(handled), metrics=context.metrics, log=context.log, unanswered=context.unanswered
         )
 
-    async def post(self, path: str, body: dict[str, Any], owner: str) -> InnerAnswer:
+    async def post(self, path: str, body: dict[str, Any], key: ApiKey) -> InnerAnswer:
         """Return the answer of `path` to `body`; cancelling the call is a client that leaves."""
         content = json.dumps(body).encode()
         exchange = _Exchange(content)
@@ -52,7 +55,7 @@ class InnerClient:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))],
             "app": self._app,
-            "inner_owner": owner,
+            "inner_key": key,
         }
         await self._entry(scope, exchange.receive, exchange.send)
         return InnerAnswer(
@@ -67,8 +70,8 @@ class _AsKey:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        owner = scope["inner_owner"]
-        scope["state"]["trace"].key = ApiKey(name=owner) if owner else ANYONE
+        trace: RequestTrace = scope["state"]["trace"]
+        trace.key, trace.priority = scope["inner_key"], BATCH_PRIORITY
         await self._app(scope, receive, send)
 
 

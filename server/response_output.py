@@ -10,9 +10,8 @@ from typing import Any
 from core.types import ChatRequest
 from engine.decoding.tool_calls import ReplyPiece
 from server.error_handlers import error_body
+from server.event_tape import Event
 from server.schemas.response import ResponseBody, TextOptions
-
-Event = dict[str, Any]
 
 
 class ResponseDraft:
@@ -28,6 +27,9 @@ class ResponseDraft:
     def begin(self) -> Iterator[Event]:
         """Say that the response exists and is being made."""
         yield self._event("response.created", response=self._snapshot())
+        if self.document["status"] == "queued":
+            yield self._event("response.queued", response=self._snapshot())
+            self.document["status"] = "in_progress"
         yield self._event("response.in_progress", response=self._snapshot())
 
     def take(self, pieces: Sequence[ReplyPiece], logprobs: Sequence[dict[str, Any]] = ()) -> Iterator[Event]:
@@ -61,6 +63,14 @@ class ResponseDraft:
         self.document.update(status="failed", error={"code": found["code"], "message": found["message"]})
         yield self._event("error", code=found["code"], message=found["message"], param=found["param"])
         yield self._event("response.failed", response=self._snapshot())
+
+    def interrupt(self, status: str, error: dict[str, str]) -> Iterator[Event]:
+        """End the response in the middle, `cancelled` by its client or `failed` with the server."""
+        self.document.update(status=status, error=error if status == "failed" else None)
+        if status == "failed":
+            yield self._event("response.failed", response=self._snapshot())
+        else:
+            yield self._event("error", code="response_cancelled", message="the response was cancelled", param=None)
 
     def _add_text(self, text: str, logprobs: Sequence[dict[str, Any]]) -> Iterator[Event]:
         if not self._is_open:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import AppError, InvalidRequest, UnknownName
 from server.context import AppContext
 from server.error_handlers import is_fault
-from server.response_output import Event, ResponseDraft
+from server.event_tape import Event, EventTape
+from server.response_output import ResponseDraft
 from server.running_reply import RunningReply
 from server.schemas.response import ResponseBody, chat_of, input_items, renamed
 from server.trace import RequestTrace
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from engine.document_store import DocumentStore
 
 KIND = "response"
+EVENTS = "response_events"  # of a background response that was asked to stream
 INTERRUPTED = {"code": "server_error", "message": "the server was stopped before the response was finished"}
 
 
@@ -34,6 +36,7 @@ class ResponseRun:
         self._documents = self._service.documents
         self.items = input_items(body)
         self.draft: ResponseDraft
+        self.tape = EventTape()  # of a background run
 
     async def prepare(self) -> RunningReply:
         """Check everything and start the reply. Raises what a chat raises, in the names of a response."""
@@ -58,6 +61,8 @@ class ResponseRun:
         try:
             for event in self.draft.begin():
                 yield event
+            if self._body.background:
+                await self.keep()
             while (choice_event := await running.stream.next_event()) is not None:
                 num_known = len(choice.logprobs)
                 reply.add(choice_event)
@@ -102,27 +107,37 @@ class ResponseRun:
         except BaseException:
             await running.aclose()
             raise
-        queued = dict(self.draft.document)
-        task = asyncio.create_task(self._finish_alone(running))
+        queued, tape = dict(self.draft.document), self.tape
+        task = asyncio.create_task(self._finish_alone(running, tape))
         self._context.background[self._id] = task
-        task.add_done_callback(lambda _: self._context.background.pop(self._id, None))
+        self._context.tapes |= {self._id: tape} if self._body.stream else {}
+        task.add_done_callback(lambda _: self._context.forget_background(self._id))
         return queued
 
-    async def _finish_alone(self, running: RunningReply) -> None:
-        self.draft.document["status"] = "in_progress"
+    async def _finish_alone(self, running: RunningReply, tape: EventTape) -> None:
         try:
             async with aclosing(running):
-                await self.keep()
-                async for _ in self.events(running):
-                    continue
+                async for event in self.events(running):
+                    await tape.add(event)
         except asyncio.CancelledError:
-            if self._context.draining:
-                self.draft.document.update(status="failed", error=dict(INTERRUPTED))
-            else:
-                self.draft.document["status"] = "cancelled"
+            status = "failed" if self._context.draining else "cancelled"
+            for event in self.draft.interrupt(status, dict(INTERRUPTED)):
+                await tape.add(event)
             await self.keep()
         except AppError as error:  # the store refused; nobody waits for an answer
             self._trace.log.fault("response_not_kept", error)
+        finally:
+            await self._keep_events(tape)
+
+    async def _keep_events(self, tape: EventTape) -> None:
+        """End the tape, which stays readable from the store when the response was asked to stream."""
+        await tape.end()
+        try:
+            if self._body.stream:
+                told = {"id": self._id, "events": tape.events}
+                await asyncio.to_thread(self._documents.put, EVENTS, self._trace.owner, told)
+        except AppError as error:
+            self._trace.log.fault("events_not_kept", error)
 
 
 def history_of(documents: DocumentStore, owner: str, response_id: str, max_items: int) -> list[dict[str, Any]]:

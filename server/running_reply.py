@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from core.errors import Forbidden
 from core.types import ChatRequest
 from server.choice_stream import ChoiceStream
 from server.completions import Reply
@@ -31,6 +32,7 @@ class RunningReply:
         shape: Callable[[ChatRequest], Reply] = Reply,
     ) -> None:
         self.reply = shape(request)
+        self.keep: Callable[[Reply], Awaitable[None]] | None = None  # takes the reply before the client hears its end
         self.reply.head["system_fingerprint"] = service.facts.fingerprint
         self.trace = trace
         self.settings = context.settings
@@ -43,9 +45,11 @@ class RunningReply:
             num_media=sum(len(message.media) for message in request.messages),
         )
         self._opened_s = self._first_s = time.perf_counter()
-        owned = replace(request, tenant=trace.owner)
+        if request.priority < 0 and not trace.key.is_admin:
+            raise Forbidden("a priority below 0 goes before other clients and needs an admin key; send 0 or more")
+        owned = replace(request, tenant=trace.owner, priority=request.priority + trace.priority)
         self.stream: ChoiceStream = context.open_stream(
-            service.pipeline.stream(owned, self._note_preparation), self._note_first_event
+            service.pipeline.stream(owned, self._note_preparation), self._note_first_event, request.deadline_s
         )
 
     async def wait_first(self) -> None:
@@ -60,8 +64,14 @@ class RunningReply:
         """Read every event and return the whole reply. Raises what the reply failed with."""
         while (event := await self.stream.next_event()) is not None:
             self.reply.add(event)
-        self.reply.check_complete()
+        await self.complete()
         return self.reply
+
+    async def complete(self) -> None:
+        """Check that every choice has ended, and keep the reply where that was asked for."""
+        self.reply.check_complete()
+        if self.keep is not None:
+            await self.keep(self.reply)
 
     async def aclose(self) -> None:
         """Free the slot and record what was read and written."""

@@ -168,9 +168,15 @@ class FileSettings(BaseModel):
     max_files_bytes: int = Field(default=4096 * MIB, ge=1, description="all files of one API key")
     max_files: int = Field(default=1000, ge=1, description="files of one API key")
     batch_concurrency: int = Field(default=4, ge=1, description="lines of all batches answered at once")
-    max_responses: int = Field(default=1000, ge=1, description="stored responses of one API key; the oldest make room")
-    max_responses_bytes: int = Field(default=256 * MIB, ge=1, description="all stored responses of one API key")
-    responses_keep_s: float = Field(default=30 * 24 * 3600, gt=0, description="how long a response or batch is kept")
+    max_responses: int = Field(
+        default=1000, ge=1, description="stored responses, or chats, of one API key; the oldest go"
+    )
+    max_responses_bytes: int = Field(
+        default=256 * MIB, ge=1, description="all stored responses, and all chats, of one API key"
+    )
+    responses_keep_s: float = Field(
+        default=30 * 24 * 3600, gt=0, description="how long a response, chat or batch is kept"
+    )
 
 
 class CacheSettings(BaseModel):

@@ -13,21 +13,29 @@ from starlette.types import Receive, Scope, Send
 
 from server.error_handlers import error_body, is_fault
 from server.running_reply import RunningReply
+from server.settings import Settings
 
 DONE = "[DONE]"
 
 
-class ReplyResponse(EventSourceResponse):
-    """Send frames until the reply ends or the client leaves; then close the reply, even if it was never read."""
+class EventStream(EventSourceResponse):
+    """Send frames, and comments while there are none, until they end or the client leaves."""
 
-    def __init__(self, running: RunningReply, frames: AsyncIterator[ServerSentEvent]) -> None:
+    def __init__(self, frames: AsyncIterator[ServerSentEvent], settings: Settings) -> None:
         super().__init__(
             frames,
-            ping=running.settings.keep_alive_s,
+            ping=settings.keep_alive_s,
             ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
             sep="\n",
-            shutdown_grace_period=running.settings.drain_timeout_s + 5,
+            shutdown_grace_period=settings.drain_timeout_s + 5,
         )
+
+
+class ReplyResponse(EventStream):
+    """The stream of a reply that ends with it: the reply is closed when the client leaves, even if never read."""
+
+    def __init__(self, running: RunningReply, frames: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(frames, running.settings)
         self._running = running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +83,7 @@ async def _chunks(running: RunningReply, usage_slot: dict[str, Any]) -> AsyncIte
         reply.add(choice_event)
         for choice in reply.chunk_choices(choice_event):
             yield reply.chunk([choice], **usage_slot)
-    reply.check_complete()
+    await running.complete()
 
 
 def _frame(body: dict[str, Any]) -> ServerSentEvent:

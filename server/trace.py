@@ -22,6 +22,7 @@ class RequestTrace:
     started_s: float = field(default_factory=time.perf_counter)
     timer: StageTimer = field(default_factory=StageTimer)
     key: ApiKey = ANYONE
+    priority: int = 0  # added to what the request asks for: batches wait behind live clients
     error_code: str | None = None
     memo: str | None = None  # whether the media were remembered: hit, miss or partial
     facts: dict[str, Any] = field(default_factory=dict)  # model, tokens, number of media and so on

@@ -19,6 +19,7 @@ ROUTERS: Registry[APIRouter] = Registry(
         "operations": "server.routes.operations:router",
         "ranking": "server.routes.ranking:router",
         "responses": "server.routes.responses:router",
+        "stored_chats": "server.routes.stored_chats:router",
         "tokenize": "server.routes.tokenize:router",
         "web": "server.routes.web:router",
     },

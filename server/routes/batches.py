@@ -12,15 +12,17 @@ from fastapi import APIRouter, Query, Request
 from core.errors import InvalidRequest, UnknownName
 from server.batch_runs import ACTIVE, KIND, BatchRunner, batch_files
 from server.context import context_of
+from server.schemas.answers import Page, answers
 from server.schemas.batch import BatchBody, batch_object, parse_batch_body
 from server.schemas.bodies import described_body, read_json_only
+from server.schemas.state_answers import BatchObject
 from server.trace import trace_of
 
 router = APIRouter(tags=["batches"])
 ITEM = "/v1/batches/{batch_id}"
 
 
-@router.post("/v1/batches", openapi_extra=described_body("/v1/batches", BatchBody))
+@router.post("/v1/batches", openapi_extra=described_body("/v1/batches", BatchBody), **answers(BatchObject))
 async def create_batch(request: Request) -> dict[str, Any]:
     """Start a batch over a file that was uploaded with purpose batch."""
     context, owner = context_of(request), trace_of(request).owner
@@ -45,7 +47,7 @@ async def create_batch(request: Request) -> dict[str, Any]:
     return created
 
 
-@router.get("/v1/batches")
+@router.get("/v1/batches", **answers(Page[BatchObject]))
 async def list_batches(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> dict[str, Any]:
@@ -62,13 +64,13 @@ async def list_batches(
     }
 
 
-@router.get(ITEM)
+@router.get(ITEM, **answers(BatchObject))
 async def retrieve_batch(request: Request, batch_id: str) -> dict[str, Any]:
     """Describe a batch, with how many of its lines are answered."""
     return _shown(await _batch(request, batch_id))
 
 
-@router.post(f"{ITEM}/cancel")
+@router.post(f"{ITEM}/cancel", **answers(BatchObject))
 async def cancel_batch(request: Request, batch_id: str) -> dict[str, Any]:
     """Stop a batch: lines being answered are finished, the others end as cancelled. One that has ended stays."""
     batch = await _batch(request, batch_id)

@@ -19,6 +19,7 @@ from server.forms import UploadedFile, split_fields
 from server.guards import require_admin
 from server.joint_inputs import JointInputs
 from server.media_reports import item_fields, neighbour_object
+from server.schemas.answers import answers
 from server.schemas.bodies import described_body
 from server.schemas.cache import (
     CacheItemsBody,
@@ -28,6 +29,15 @@ from server.schemas.cache import (
     parse_form,
     parse_items,
     parse_search,
+)
+from server.schemas.state_answers import (
+    AddedItems,
+    CacheFacts,
+    ItemDeletion,
+    ItemDeletions,
+    ItemPage,
+    NearItems,
+    ReloadedIndexes,
 )
 from server.trace import RequestTrace, trace_of
 from server.uploads import body_kind, read_json, read_multipart
@@ -40,7 +50,9 @@ router = APIRouter(tags=["cache"])
 IndexName = Annotated[str | None, Query(min_length=1, max_length=100)]
 
 
-@router.post("/v1/cache/search", openapi_extra=described_body("/v1/cache/search", CacheSearchBody))
+@router.post(
+    "/v1/cache/search", openapi_extra=described_body("/v1/cache/search", CacheSearchBody), **answers(NearItems)
+)
 async def search_cache(request: Request) -> dict[str, Any]:
     """Return the stored items nearest to a text, to media, or to an embedding."""
     context, trace = context_of(request), trace_of(request)
@@ -50,7 +62,7 @@ async def search_cache(request: Request) -> dict[str, Any]:
     return await unless_disconnected(request, _CacheRequest(context, trace).search(body, files))
 
 
-@router.post("/v1/cache/items", openapi_extra=described_body("/v1/cache/items", CacheItemsBody))
+@router.post("/v1/cache/items", openapi_extra=described_body("/v1/cache/items", CacheItemsBody), **answers(AddedItems))
 async def add_cache_items(request: Request) -> dict[str, Any]:
     """Add items to an index, all or none; needs an admin key where keys are asked for."""
     require_admin(request)
@@ -66,7 +78,7 @@ async def add_cache_items(request: Request) -> dict[str, Any]:
     return await unless_disconnected(request, adding.add(body))
 
 
-@router.get("/v1/cache/items")
+@router.get("/v1/cache/items", **answers(ItemPage))
 async def list_cache_items(
     request: Request,
     index: IndexName = None,
@@ -81,7 +93,7 @@ async def list_cache_items(
     return {"object": "list", "index": name, "data": page, "last_id": last_id, "has_more": len(found) > limit}
 
 
-@router.delete("/v1/cache/items/{item}")
+@router.delete("/v1/cache/items/{item}", **answers(ItemDeletion))
 async def delete_cache_item(request: Request, item: int, index: IndexName = None) -> dict[str, Any]:
     """Remove one item; needs an admin key where keys are asked for."""
     require_admin(request)
@@ -89,7 +101,7 @@ async def delete_cache_item(request: Request, item: int, index: IndexName = None
     return {"object": "cache.item", "index": name, "id": item, "deleted": True}
 
 
-@router.delete("/v1/cache/items")
+@router.delete("/v1/cache/items", **answers(ItemDeletions))
 async def delete_cache_items(
     request: Request, ids: Annotated[list[int], Query(min_length=1, max_length=1000)], index: IndexName = None
 ) -> dict[str, Any]:
@@ -99,7 +111,7 @@ async def delete_cache_items(
     return {"object": "list", "index": name, "num_deleted": num_removed}
 
 
-@router.post("/v1/cache/reload")
+@router.post("/v1/cache/reload", **answers(ReloadedIndexes))
 async def reload_cache(request: Request, index: IndexName = None) -> dict[str, Any]:
     """Open new generations now and say what came of it; needs an admin key where keys are asked for.
 
@@ -114,7 +126,7 @@ async def reload_cache(request: Request, index: IndexName = None) -> dict[str, A
     return {"object": "list", "data": rows}
 
 
-@router.get("/v1/cache/stats")
+@router.get("/v1/cache/stats", **answers(CacheFacts))
 async def cache_stats(request: Request) -> dict[str, Any]:
     """Describe every index, how they refine by default, and the memo."""
     service = context_of(request).service()

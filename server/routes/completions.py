@@ -14,6 +14,7 @@ from core.errors import InvalidRequest, PromptTooLong
 from server.choice_stream import unless_disconnected
 from server.context import AppContext, Service, context_of
 from server.running_reply import RunningReply
+from server.schemas.answers import TextCompletion, answers
 from server.schemas.bodies import described_body, read_json_only
 from server.schemas.completion import CompletionBody, parse_completion_body
 from server.sse import reply_response
@@ -21,9 +22,14 @@ from server.text_completions import TextReply
 from server.trace import RequestTrace, trace_of
 
 router = APIRouter(tags=["completions"])
+PATH = "/v1/completions"
 
 
-@router.post("/v1/completions", openapi_extra=described_body("/v1/completions", CompletionBody))
+@router.post(
+    PATH,
+    openapi_extra=described_body(PATH, CompletionBody),
+    **answers(TextCompletion, path=PATH, events=TextCompletion),
+)
 async def create_completion(request: Request) -> Response:
     """Continue one or several prompts, `n` times each."""
     context, trace = context_of(request), trace_of(request)

@@ -14,6 +14,7 @@ from server.choice_stream import unless_disconnected
 from server.context import AppContext, context_of
 from server.forms import UploadedFile, split_fields
 from server.joint_inputs import JointInputs
+from server.schemas.answers import Embeddings, answers
 from server.schemas.bodies import described_body, read_json_only
 from server.schemas.embedding import EmbeddingBody, parse_embedding_body
 from server.trace import RequestTrace, trace_of
@@ -22,7 +23,7 @@ from server.uploads import BodyLimits, body_kind, read_multipart
 router = APIRouter(tags=["embeddings"])
 
 
-@router.post("/v1/embeddings", openapi_extra=described_body("/v1/embeddings", EmbeddingBody))
+@router.post("/v1/embeddings", openapi_extra=described_body("/v1/embeddings", EmbeddingBody), **answers(Embeddings))
 async def create_embeddings(request: Request) -> dict[str, Any]:
     """Return one embedding per input, then one per file of a form."""
     context, trace = context_of(request), trace_of(request)

@@ -13,6 +13,8 @@ from starlette.responses import StreamingResponse
 
 from core.errors import InvalidRequest, MediaTooLarge, UnknownName, UnsupportedMedia
 from server.context import AppContext, context_of
+from server.schemas.answers import Deletion, Page, answers
+from server.schemas.state_answers import FileObject
 from server.trace import trace_of
 from server.uploads import BodyLimits, FormPart, PartCollector, body_kind, read_multipart
 
@@ -26,6 +28,7 @@ KEEP_S = (3600, 30 * 24 * 3600)
 MAX_FILENAME_CHARS = 255
 MAX_FORM_OVERHEAD_BYTES = 64 * 1024  # field names, boundaries and scalar fields around the file
 CHUNK_BYTES = 256 * 1024
+_BYTES = {"content": {"application/octet-stream": {}}, "description": "The bytes as they came."}
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["file", "purpose"],
@@ -41,6 +44,7 @@ _FORM: dict[str, Any] = {
 @router.post(
     "/v1/files",
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
+    **answers(FileObject),
 )
 async def create_file(request: Request) -> dict[str, Any]:
     """Stream one file to the disk; it exists once it is complete."""
@@ -64,7 +68,7 @@ async def create_file(request: Request) -> dict[str, Any]:
     return _file_object(stored)
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", **answers(Page[FileObject]))
 async def list_files(
     request: Request,
     after: str | None = None,
@@ -87,13 +91,13 @@ async def list_files(
     }
 
 
-@router.get("/v1/files/{file_id}")
+@router.get("/v1/files/{file_id}", **answers(FileObject))
 async def retrieve_file(request: Request, file_id: str) -> dict[str, Any]:
     """Describe one file."""
     return _file_object(await asyncio.to_thread(_store(context_of(request)).get, trace_of(request).owner, file_id))
 
 
-@router.get("/v1/files/{file_id}/content", response_class=StreamingResponse)
+@router.get("/v1/files/{file_id}/content", response_class=StreamingResponse, responses={200: _BYTES})
 async def retrieve_file_content(request: Request, file_id: str) -> StreamingResponse:
     """Send the bytes back as they came, never to be shown by a browser."""
     files, owner = _store(context_of(request)), trace_of(request).owner
@@ -107,7 +111,7 @@ async def retrieve_file_content(request: Request, file_id: str) -> StreamingResp
     return StreamingResponse(_chunks(file), media_type="application/octet-stream", headers=headers)
 
 
-@router.delete("/v1/files/{file_id}")
+@router.delete("/v1/files/{file_id}", **answers(Deletion))
 async def delete_file(request: Request, file_id: str) -> dict[str, Any]:
     """Remove one file."""
     await asyncio.to_thread(_store(context_of(request)).delete, trace_of(request).owner, file_id)

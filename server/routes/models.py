@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request
 
 from core.errors import UnknownName
 from server.context import context_of
+from server.schemas.answers import answers
+from server.schemas.state_answers import ModelList, ModelObject
 
 if TYPE_CHECKING:
     from engine.pipeline import ModelDescription
@@ -15,14 +17,14 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", **answers(ModelList))
 async def list_models(request: Request) -> dict[str, Any]:
     """List the served models."""
     models = context_of(request).service().pipeline.describe()
     return {"object": "list", "data": [_model_object(model) for model in models]}
 
 
-@router.get("/v1/models/{model_id:path}")
+@router.get("/v1/models/{model_id:path}", **answers(ModelObject))
 async def retrieve_model(request: Request, model_id: str) -> dict[str, Any]:
     """Describe one served model."""
     models = {model.name: model for model in context_of(request).service().pipeline.describe()}

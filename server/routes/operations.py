@@ -16,11 +16,13 @@ from core.errors import NotReady
 from core.types import ChatMessage, ChatRequest, SamplingParams
 from server import __version__
 from server.context import context_of
+from server.schemas.answers import answers
+from server.schemas.state_answers import Generated, Health, Ready, Version
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health")
+@router.get("/health", **answers(Health))
 async def health(request: Request) -> dict[str, Any]:
     """Answer while the process is worth keeping, also during loading.
 
@@ -33,7 +35,7 @@ async def health(request: Request) -> dict[str, Any]:
     return {"status": "loading" if pipeline_health is None else "ok"}
 
 
-@router.get("/ready")
+@router.get("/ready", **answers(Ready))
 async def ready(request: Request) -> dict[str, Any]:
     """Answer once requests are taken, with the load at this moment.
 
@@ -51,7 +53,7 @@ async def ready(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/health/generate")
+@router.get("/health/generate", **answers(Generated))
 async def health_generate(request: Request) -> dict[str, Any]:
     """Make one real token with the model, through queue and step loop.
 
@@ -78,13 +80,13 @@ async def health_generate(request: Request) -> dict[str, Any]:
     return {"status": "ok", "generate_ms": round((time.perf_counter() - started_s) * 1000, 3)}
 
 
-@router.get("/version")
+@router.get("/version", **answers(Version))
 async def version() -> dict[str, str]:
     """Return the server's version."""
     return {"version": __version__, "python": platform.python_version()}
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
     """Return Prometheus metrics."""
     return Response(context_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -14,6 +14,7 @@ from core.types import FloatArray
 from server.choice_stream import unless_disconnected
 from server.context import AppContext, context_of
 from server.joint_inputs import JointInputs
+from server.schemas.answers import Classifications, Ranking, answers
 from server.schemas.bodies import described_body, parse_body, read_json_only
 from server.schemas.embedding import INPUT_KINDS
 from server.schemas.ranking import ClassifyBody, RerankBody
@@ -22,7 +23,7 @@ from server.trace import RequestTrace, trace_of
 router = APIRouter(tags=["ranking"])
 
 
-@router.post("/v1/classify", openapi_extra=described_body("/v1/classify", ClassifyBody))
+@router.post("/v1/classify", openapi_extra=described_body("/v1/classify", ClassifyBody), **answers(Classifications))
 async def classify(request: Request) -> dict[str, Any]:
     """Say how likely each label is for each input, by a softmax over cosine similarities divided by `temperature`."""
     context, trace = context_of(request), trace_of(request)
@@ -38,7 +39,7 @@ async def classify(request: Request) -> dict[str, Any]:
     return await unless_disconnected(request, _classify(context, trace, body))
 
 
-@router.post("/v1/rerank", openapi_extra=described_body("/v1/rerank", RerankBody))
+@router.post("/v1/rerank", openapi_extra=described_body("/v1/rerank", RerankBody), **answers(Ranking))
 async def rerank(request: Request) -> dict[str, Any]:
     """Order documents by their cosine similarity to the query, the closest first."""
     context, trace = context_of(request), trace_of(request)

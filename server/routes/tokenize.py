@@ -10,9 +10,11 @@ from fastapi import APIRouter, Request
 
 from core.errors import InvalidRequest, PromptTooLong
 from server.context import AppContext, Service, context_of
+from server.schemas.answers import answers
 from server.schemas.bodies import described_body, parse_body, read_json_only
 from server.schemas.chat import parse_chat_body
 from server.schemas.parts import EdgeModel
+from server.schemas.state_answers import Detokenized, Tokens
 from server.trace import trace_of
 
 router = APIRouter(tags=["tokens"])
@@ -33,7 +35,7 @@ class DetokenizeBody(EdgeModel):
     model: str | None = None
 
 
-@router.post("/tokenize", openapi_extra=described_body("/tokenize", TokenizeBody))
+@router.post("/tokenize", openapi_extra=described_body("/tokenize", TokenizeBody), **answers(Tokens))
 async def tokenize(request: Request) -> dict[str, Any]:
     """Return the ids that a completion of `prompt`, or a chat of `messages`, would be decoded from."""
     context = context_of(request)
@@ -49,7 +51,7 @@ async def tokenize(request: Request) -> dict[str, Any]:
     return {"model": model.name, "count": len(token_ids), "max_model_len": model.max_context, "tokens": token_ids}
 
 
-@router.post("/detokenize", openapi_extra=described_body("/detokenize", DetokenizeBody))
+@router.post("/detokenize", openapi_extra=described_body("/detokenize", DetokenizeBody), **answers(Detokenized))
 async def detokenize(request: Request) -> dict[str, Any]:
     """Return the text of ids; special tokens are left out."""
     context = context_of(request)

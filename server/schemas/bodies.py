@@ -41,6 +41,7 @@ def parse_body(model: type[BodyModel], body: dict[str, Any], *, tags: frozenset[
 
 def described_body(path: str, model: type[BaseModel]) -> dict[str, Any]:
     """Return what a route's `openapi_extra` says about a JSON body that the route reads itself."""
-    place = f"#/paths/{path.replace('/', '~1')}/post/requestBody/content/application~1json/schema/$defs/{{model}}"
+    escaped = path.replace("/", "~1").replace("{", "{{").replace("}", "}}")
+    place = f"#/paths/{escaped}/post/requestBody/content/application~1json/schema/$defs/{{model}}"
     schema = model.model_json_schema(ref_template=place)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

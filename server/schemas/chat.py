@@ -24,7 +24,6 @@ OFF_VALUES: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none",),
     "modalities": (["text"],),
-    "store": (False,),
     "audio": (),
     "prediction": (),
     "reasoning_effort": ("none",),
@@ -154,6 +153,8 @@ class ChatCompletionBody(EdgeModel):
     response_format: ResponseFormat | None = None
     regex: str | None = Field(None, min_length=1)
     choice: list[NonEmptyText] | None = Field(None, min_length=1, max_length=1000)
+    priority: int | None = Field(None, ge=-100, le=100)  # lower is served earlier
+    timeout_s: float | None = Field(None, gt=0)  # for the whole reply; at most the server's own
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     bind: BindOptions | None = None
@@ -161,6 +162,7 @@ class ChatCompletionBody(EdgeModel):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     metadata: Metadata | None = None
+    store: bool | None = None
     service_tier: Literal["auto", "default"] | None = None  # there is one tier, "default"
 
     @field_validator("stop", mode="before")

@@ -20,6 +20,7 @@ CHAT_ONLY_FIELDS = frozenset(
         "parallel_tool_calls",
         "top_logprobs",
         "service_tier",
+        "store",
     }
 )
 Prompt = str | list[str] | list[int] | list[list[int]]

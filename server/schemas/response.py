@@ -28,7 +28,18 @@ OFF_VALUES: dict[str, tuple[Any, ...]] = {
 
 SAMPLING_FIELDS = (
     *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "frequency_penalty", "presence_penalty"),
-    *("repetition_penalty", "logit_bias", "min_tokens", "ignore_eos", "stop_token_ids", "regex", "choice", "bind"),
+    *(
+        "repetition_penalty",
+        "logit_bias",
+        "min_tokens",
+        "ignore_eos",
+        "stop_token_ids",
+        "regex",
+        "choice",
+        "bind",
+        "priority",
+        "timeout_s",
+    ),
 )
 """Fields with the meaning they have in a chat; those that OpenAI's responses lack are extensions."""
 
@@ -87,11 +98,8 @@ def parse_response_body(body: dict[str, Any]) -> ResponseBody:
     sampling = {name: body[name] for name in SAMPLING_FIELDS if name in body}
     rest = {name: value for name, value in body.items() if name not in sampling and name not in OFF_VALUES}
     parsed = parse_body(ResponseBody, {**rest, "sampling": sampling})
-    if parsed.background and (parsed.stream or not parsed.is_stored):
-        raise InvalidRequest(
-            "background needs store, and its reply is fetched, not streamed; leave stream and store out",
-            param="background",
-        )
+    if parsed.background and not parsed.is_stored:
+        raise InvalidRequest("background needs store, for its reply is fetched later; leave store out", param="store")
     return parsed
 
 

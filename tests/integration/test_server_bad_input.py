@@ -114,7 +114,6 @@ PARAMETERS: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
     ({"tool_choice": "required"}, "tool_choice", "tools"),
     ({"modalities": ["text", "audio"]}, "modalities", "text"),
-    ({"store": True}, "store", "false"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "none"),
     ({"service_tier": "priority"}, "service_tier", "auto"),
     ({"temprature": 1}, "temprature", "not a field"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.document_store import DocumentQuota, DocumentStore
+from server.api_keys import NOBODY, ApiKey, add_key, remove_key
 from server.cli import app
+from server.context import Service
+from server.settings import Settings
+from server.wiring import build_service
 from tests.support.live_server import LONG, LiveServer, assert_refused, image_part, live_server, picture
 
 CHAT: Any = "/v1/chat/completions"
+KEY = "first-key-0123456789"
 GREEDY = {"temperature": 0, "max_tokens": 4, "ignore_eos": True}
 ENDED = ("completed", "failed", "expired", "cancelled")
 
@@ -161,6 +167,47 @@ def test_a_batch_whose_window_is_over_expires(tmp_path: Path) -> None:
         batch = finished(client, batch)
         codes = {line["error"]["code"] for line in lines_of(client, batch.error_file_id)}
     assert (batch.status, codes) == ("expired", {"batch_expired"})
+
+
+def test_lines_keep_to_the_limits_of_their_key(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"files_dir": tmp_path, "api_keys": (KEY,)}
+    with live_server(**options) as server, opened(server, KEY) as client:
+        batch = start(client, jsonl(chat_line("a", max_tokens=LONG), chat_line("b")))
+    may_load = threading.Event()
+
+    def build(settings: Settings) -> Service:
+        assert may_load.wait(60)
+        return build_service(settings)
+
+    with live_server(build, wait=False, max_concurrent=1, **options) as server, opened(server, KEY) as client:
+        with server.context.throttle.admitted(server.context.keys.find(KEY) or NOBODY):
+            may_load.set()
+            waits = server.events.wait_for("batch_waits", batch_id=batch.id)
+        assert "max_concurrent" in waits["reason"]
+        documents = server.context.service().documents
+        (name,) = server.context.keys.names
+        while documents.get("batch", name, batch.id)["status"] not in ENDED:  # asking over HTTP would count too
+            continue
+        assert documents.get("batch", name, batch.id)["request_counts"]["completed"] == 2
+
+
+def test_a_removed_key_ends_what_it_had_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    first = add_key(file, ApiKey(name="team"))
+    lines = jsonl(*(chat_line(str(i), max_tokens=LONG) for i in range(3)))
+    with live_server(files_dir=tmp_path, api_key_file=file, batch_concurrency=1) as server:
+        with opened(server, first) as client:
+            batch = start(client, lines)
+        remove_key(file, "team")
+        server.context.reload_keys()
+        documents = server.context.service().documents
+        while documents.get("batch", "team", batch.id)["status"] not in ENDED:
+            continue
+        second = add_key(file, ApiKey(name="team"))
+        server.context.reload_keys()
+        with opened(server, second) as client:
+            errors = lines_of(client, client.batches.retrieve(batch.id).error_file_id)
+    assert errors[-1]["error"]["code"] == "invalid_api_key"
 
 
 def test_what_is_no_batch_is_refused(server: LiveServer, client: openai.OpenAI) -> None:

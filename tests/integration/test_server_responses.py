@@ -167,6 +167,40 @@ def test_a_background_response_can_be_cancelled(server: LiveServer, client: open
         client.responses.cancel(done.id)
 
 
+def test_a_background_response_is_streamed_and_taken_up_again_by_number(client: openai.OpenAI) -> None:
+    whole = client.responses.create(input="hello", **GREEDY)
+    first = client.responses.create(input="hello", background=True, stream=True, **GREEDY)
+    seen: list[Any] = [next(first) for _ in range(4)]
+    assert [event.type for event in seen[:3]] == ["response.created", "response.queued", "response.in_progress"]
+    response_id, last = seen[0].response.id, seen[-1].sequence_number
+    first.close()  # the client leaves, the response goes on
+    rest = list(client.responses.retrieve(response_id, stream=True, starting_after=last))
+    again = list(client.responses.retrieve(response_id, stream=True))
+    assert [event.sequence_number for event in again] == list(range(len(again)))
+    assert again == [*seen, *rest]
+    assert "".join(event.delta for event in again if event.type == "response.output_text.delta") == whole.output_text
+    assert again[-1].type == "response.incomplete"
+    client.responses.delete(response_id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(response_id, stream=True)
+
+
+def test_the_stream_of_a_cancelled_response_ends(server: LiveServer, client: openai.OpenAI) -> None:
+    long: Any = {**GREEDY, "max_output_tokens": LONG}
+    events: Any = client.responses.create(input="hello", background=True, stream=True, **long)
+    response_id = next(events).response.id
+    assert client.responses.cancel(response_id).status == "cancelled"
+    *_, last = events
+    assert (last.type, last.code) == ("error", "response_cancelled")
+    server.wait_until_idle()
+
+
+def test_what_was_not_streamed_in_the_background_has_no_events(client: openai.OpenAI) -> None:
+    done = client.responses.create(input="hello", **GREEDY)
+    with pytest.raises(openai.BadRequestError, match="background and stream"):
+        client.responses.retrieve(done.id, stream=True)
+
+
 def test_responses_outlive_the_server_and_belong_to_their_key(tmp_path: Path) -> None:
     def opened(server: LiveServer, key: str) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
@@ -196,7 +230,7 @@ def test_responses_outlive_the_server_and_belong_to_their_key(tmp_path: Path) ->
         ({"input": "x", "temperature": 3}, ("temperature",), "temperature"),
         ({"input": "x", "surprise": 1}, ("surprise",), "surprise"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, ("function",), None),
-        ({"input": "x", "background": True, "stream": True}, ("background",), "background"),
+        ({"input": "x", "background": True, "store": False}, ("background",), "store"),
         ({"input": "x" * 3000}, ("context",), "input"),
     ],
 )
