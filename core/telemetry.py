@@ -34,16 +34,21 @@ class EventLog:
 
 
 class StageTimer:
-    """Collect the milliseconds of each named stage of one request; `clock` returns seconds."""
+    """Collect the milliseconds of each named stage of one request; `clock` returns seconds.
+
+    `started_ns` is when each began first, since 1970.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self.milliseconds: dict[str, float] = {}
+        self.started_ns: dict[str, int] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time spent inside the block to `name`, also when it raises."""
         started = self._clock()
+        self.started_ns.setdefault(name, time.time_ns())
         try:
             yield
         finally:
@@ -53,12 +58,16 @@ class StageTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One thing that was measured: the seconds of a stage, or an amount such as bytes. `started_ns` is since 1970."""
+    """One thing that was measured: the seconds of a stage (`is_duration`), or an amount such as bytes.
+
+    `started_ns` is since 1970.
+    """
 
     name: str
     value: float
     labels: Mapping[str, str]
     started_ns: int
+    is_duration: bool = False
 
 
 class Measurements:
@@ -77,13 +86,13 @@ class Measurements:
         try:
             yield
         finally:
-            self._tell(name, time.perf_counter() - started_s, labels, started_ns)
+            seconds = time.perf_counter() - started_s
+            self._tell(Measurement(name=name, value=seconds, labels=labels, started_ns=started_ns, is_duration=True))
 
     def count(self, name: str, amount: float, **labels: str) -> None:
         """Tell an amount."""
-        self._tell(name, amount, labels, time.time_ns())
+        self._tell(Measurement(name=name, value=amount, labels=labels, started_ns=time.time_ns()))
 
-    def _tell(self, name: str, value: float, labels: Mapping[str, str], started_ns: int) -> None:
-        measurement = Measurement(name=name, value=value, labels=labels, started_ns=started_ns)
+    def _tell(self, measurement: Measurement) -> None:
         for listener in self._listeners:
             listener(measurement)

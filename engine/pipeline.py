@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from cache_index.embedding_memo import MemoStats as MemoStats
@@ -98,7 +98,8 @@ class Preparation:
     """What was done for a request before its first token: each medium, and milliseconds per stage.
 
     `is_conditioned` is False without media, and when the question does not concern them. `cache` is what the visual
-    cache did, None when the embedding stayed as it was; `memo` whether media were known.
+    cache did, None when the embedding stayed as it was; `memo` whether media were known. `started_ns` is when each
+    stage began, since 1970.
     """
 
     media: tuple[MediumReport, ...]
@@ -106,6 +107,7 @@ class Preparation:
     is_conditioned: bool
     cache: CacheReport | None = None
     memo: MemoUse | None = None
+    started_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 def _ignore(preparation: Preparation) -> None:
@@ -314,6 +316,7 @@ class Pipeline:
             stages_ms=timer.milliseconds,
         )
         known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo} if joint else {}
+        known["started_ns"] = timer.started_ns
         on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, is_conditioned=is_conditioned, **known))
         seed = request.sampling.seed
         return [

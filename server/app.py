@@ -50,6 +50,8 @@ def create_app(
             await context.end_background()
             if context.loaded is not None:
                 await context.loaded.stop()
+            if context.tracer is not None:
+                await asyncio.to_thread(context.tracer.close)
             log.event("server_stopped")
 
     app = FastAPI(title="BindChat", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -78,7 +80,7 @@ def _add_middleware(app: FastAPI, context: AppContext) -> None:
         keys=context.keys,
     )
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(TraceMiddleware, metrics=context.metrics, log=context.log, unanswered=context.unanswered)
+    app.add_middleware(TraceMiddleware, **context.watch)
 
 
 async def _load(app: FastAPI, build: ServiceBuilder, on_loaded: LoadObserver) -> None:
@@ -88,6 +90,8 @@ async def _load(app: FastAPI, build: ServiceBuilder, on_loaded: LoadObserver) ->
         service = await asyncio.to_thread(build, context.settings)
         await service.pipeline.start()
         service.measurements.listen(context.metrics.observe)
+        if context.tracer is not None:
+            service.measurements.listen(context.tracer.observe)
         await asyncio.to_thread(fail_interrupted, service.documents)
         context.loaded = service
         await app.state.batches.resume()

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
@@ -25,6 +25,7 @@ from server.metrics import ServerMetrics
 from server.middleware import Unanswered
 from server.settings import Settings
 from server.throttle import KeyThrottle
+from server.tracing import RequestTracer
 from server.uploads import BodyLimits, JsonLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
@@ -101,11 +102,13 @@ class AppContext:
     keys: KeyRing = field(init=False)
     throttle: KeyThrottle = field(init=False)
     unanswered: Unanswered = field(init=False)
+    tracer: RequestTracer | None = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.unanswered = Unanswered(settings.body_timeout_s + settings.request_timeout_s)
         self.keys = KeyRing(keys=settings.api_keys, admin_keys=settings.admin_keys, file=settings.api_key_file)
+        self.tracer = None if settings.otlp_endpoint is None else RequestTracer(settings)
         self.throttle = KeyThrottle(
             requests_per_minute=settings.requests_per_minute, max_concurrent=settings.max_concurrent
         )
@@ -171,6 +174,11 @@ class AppContext:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    @property
+    def watch(self) -> dict[str, Any]:
+        """What follows every request, for the middleware."""
+        return {"metrics": self.metrics, "log": self.log, "unanswered": self.unanswered, "tracer": self.tracer}
 
     def body_limits(self, service: Service) -> BodyLimits:
         """Return what one request body may hold."""

@@ -35,9 +35,7 @@ class InnerClient:
     def __init__(self, app: FastAPI, context: AppContext) -> None:
         self._app = app
         handled = ExceptionMiddleware(AsyncExitStackMiddleware(app.router), handlers=app.exception_handlers)
-        self._entry = TraceMiddleware(
-            _AsKey(handled), metrics=context.metrics, log=context.log, unanswered=context.unanswered
-        )
+        self._entry = TraceMiddleware(_AsKey(handled), **context.watch)
 
     async def post(self, path: str, body: dict[str, Any], key: ApiKey) -> InnerAnswer:
         """Return the answer of `path` to `body`; cancelling the call is a client that leaves."""

@@ -6,7 +6,8 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,10 @@ from core.telemetry import EventLog
 from server.error_handlers import error_body, error_response, is_fault
 from server.metrics import ServerMetrics
 from server.trace import RequestTrace
+from server.tracing import RequestTracer
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 REQUEST_ID_HEADER = "x-request-id"
 MEMO_HEADER = "x-bindchat-memo"
@@ -30,8 +35,17 @@ class TraceMiddleware:
     `unanswered` bounds the time until an answer begins; what bounds a stream after that is its own.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: ServerMetrics, log: EventLog, unanswered: Unanswered) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: ServerMetrics,
+        log: EventLog,
+        unanswered: Unanswered,
+        tracer: RequestTracer | None = None,
+    ) -> None:
         self._app = app
+        self._tracer = tracer
         self._metrics = metrics
         self._log = log
         self._unanswered = unanswered
@@ -46,7 +60,17 @@ class TraceMiddleware:
         trace = RequestTrace(request_id=request_id, log=self._log.bind(request_id=request_id))
         scope.setdefault("state", {})["trace"] = trace
         answer = _AnswerWatch(send, trace, self._unanswered)
-        self._metrics.in_flight.inc()
+        with nullcontext() if self._tracer is None else self._tracer.span(scope, trace) as span:
+            self._metrics.in_flight.inc()
+            try:
+                await self._answer(scope, receive, answer, id_is_fine=id_is_fine)
+            finally:
+                self._metrics.in_flight.dec()
+                self._record(scope, trace, answer.status or 499, span)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _AnswerWatch, *, id_is_fine: bool) -> None:
+        """Have one request answered, by an error body if by nobody else."""
+        trace: RequestTrace = scope["state"]["trace"]
         try:
             async with self._unanswered.bounded(answer.deadline):
                 if id_is_fine:
@@ -62,11 +86,8 @@ class TraceMiddleware:
             trace.error_code = error_body(outcome)["error"]["code"]
             if answer.status is None:
                 await error_response(outcome)(scope, receive, answer.send)
-        finally:
-            self._metrics.in_flight.dec()
-            self._record(scope, trace, answer.status or 499)
 
-    def _record(self, scope: Scope, trace: RequestTrace, status: int) -> None:
+    def _record(self, scope: Scope, trace: RequestTrace, status: int, span: Span | None) -> None:
         duration_s = trace.elapsed_s()
         route = getattr(scope.get("route"), "path", "(unmatched)")
         method = scope["method"] if scope["method"] in KNOWN_METHODS else "(other)"
@@ -76,6 +97,8 @@ class TraceMiddleware:
             self._metrics.rejects.labels(trace.error_code or "client_disconnected").inc()
         for stage, milliseconds in trace.timer.milliseconds.items():
             self._metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)
+        if self._tracer is not None and span is not None:
+            self._tracer.describe(span, trace, method=method, route=route, status=status)
         trace.log.event(
             "request_finished",
             method=method,

@@ -45,6 +45,7 @@ class RunningReply:
             num_media=sum(len(message.media) for message in request.messages),
         )
         self._opened_s = self._first_s = time.perf_counter()
+        self._opened_ns = self._first_ns = time.time_ns()
         if request.priority < 0 and not trace.key.is_admin:
             raise Forbidden("a priority below 0 goes before other clients and needs an admin key; send 0 or more")
         owned = replace(request, tenant=trace.owner, priority=request.priority + trace.priority)
@@ -78,6 +79,7 @@ class RunningReply:
         await self.stream.aclose()
         if "first_event" in self.trace.timer.milliseconds:
             self.trace.timer.milliseconds["rest_of_reply"] = _milliseconds(time.perf_counter() - self._first_s)
+            self.trace.timer.started_ns["rest_of_reply"] = self._first_ns
         usage = self.reply.usage()
         self._metrics.prompt_tokens.inc(usage["prompt_tokens"])
         self._metrics.completion_tokens.inc(usage["completion_tokens"])
@@ -90,6 +92,7 @@ class RunningReply:
     def _note_preparation(self, preparation: Preparation) -> None:
         stages_ms = self.trace.timer.milliseconds
         stages_ms.update(preparation.stages_ms)
+        self.trace.timer.started_ns.update(preparation.started_ns)
         media = [medium_object(report) for report in preparation.media]
         self.reply.media_usage = media_usage(preparation.media)
         self.reply.bind.update(media=media, conditioned=preparation.is_conditioned)
@@ -98,7 +101,8 @@ class RunningReply:
         self.trace.memo = preparation.memo
 
     def _note_first_event(self) -> None:
-        self._first_s = time.perf_counter()
+        self._first_s, self._first_ns = time.perf_counter(), time.time_ns()
+        self.trace.timer.started_ns["first_event"] = self._opened_ns
         self.trace.timer.milliseconds["first_event"] = _milliseconds(self._first_s - self._opened_s)
         self._metrics.first_token_seconds.observe(self.trace.elapsed_s())
         self.trace.facts["first_token_ms"] = _milliseconds(self.trace.elapsed_s())

@@ -206,12 +206,18 @@ class TimeSettings(BaseModel):
 
 
 class ReportSettings(BaseModel):
-    """Logs"""
+    """Logs and traces"""
 
     log_dir: Path = Field(default=Path("logs"), description="folder of server.jsonl")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe level kept"
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://.+",
+        description="OpenTelemetry collector, as http://127.0.0.1:4318; needs the extra `otel`; none: no traces",
+    )
+    trace_share: float = Field(default=1.0, ge=0, le=1, description="of requests that no client traces already")
 
 
 GROUPS: tuple[type[BaseModel], ...] = (

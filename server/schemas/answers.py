@@ -101,7 +101,7 @@ class MediumTrace(Answer):
     weight: float
     sampled: dict[str, Any]
     confidence: float | None
-    from_memo: bool
+    from_memo: bool | None
     stages_ms: dict[str, float]
 
 
