@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID
 from server.app import create_app
 from server.commands.api_commands import print_openapi
 from server.commands.batch_commands import batch_app
+from server.commands.bench_commands import bench
 from server.commands.cache_commands import cache_app
 from server.commands.errors import fail, one_sentence_errors
 from server.commands.inner_server import inner_server
@@ -34,6 +35,7 @@ SAMPLE = Path("docs/samples/cat.jpg")
 
 app = typer.Typer(help="BindChat: chat with pictures, sounds and shapes.", no_args_is_help=True, add_completion=False)
 app.add_typer(batch_app, name="batch")
+app.command("bench")(bench)
 app.add_typer(cache_app, name="cache")
 app.command("openapi")(print_openapi)
 app.add_typer(keys_app, name="keys")

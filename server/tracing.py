@@ -19,7 +19,6 @@ from server.settings import Settings
 from server.trace import RequestTrace
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
 UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics"})
@@ -39,9 +38,9 @@ _FACTS = {
 
 
 class RequestTracer:
-    """Spans of one app. `exporter` takes the place of the OTLP one in tests."""
+    """Spans of one app."""
 
-    def __init__(self, settings: Settings, exporter: SpanExporter | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raise `ConfigError` when the packages are missing."""
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -58,8 +57,8 @@ class RequestTracer:
             resource=Resource.create({"service.name": "bindchat", "service.version": __version__}),
             sampler=ParentBased(TraceIdRatioBased(settings.trace_share)),
         )
-        target = exporter or OTLPSpanExporter(endpoint=f"{(settings.otlp_endpoint or '').rstrip('/')}/v1/traces")
-        self._provider.add_span_processor(BatchSpanProcessor(target))
+        endpoint = f"{(settings.otlp_endpoint or '').rstrip('/')}/v1/traces"
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         self._tracer = self._provider.get_tracer("bindchat", __version__)
 
     @contextmanager

@@ -28,7 +28,14 @@ TEST_FOLDERS = {
     "support",
     "__pycache__",
 }
-OPTIONAL_PACKAGES = {"vllm", "onnxruntime"}  # imported where they are needed; the error says what to install
+# Imported where they are needed; the error says what to install.
+OPTIONAL_PACKAGES = {
+    "vllm",
+    "onnxruntime",
+    "opentelemetry-api",
+    "opentelemetry-sdk",
+    "opentelemetry-exporter-otlp-proto-http",
+}
 
 
 def _project() -> dict[str, Any]:
