@@ -1,10 +1,9 @@
-"""The `bindchat` command: serve, chat, doctor, pull, convert, cache, keys."""
+"""The `bindchat` command and its subcommands; docs/cli.md is made from them."""
 
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -19,25 +18,27 @@ from server.commands.api_commands import print_openapi
 from server.commands.batch_commands import batch_app
 from server.commands.bench_commands import bench
 from server.commands.cache_commands import cache_app
+from server.commands.chat_commands import chat
+from server.commands.embed_commands import embed
 from server.commands.errors import fail, one_sentence_errors
-from server.commands.inner_server import inner_server
 from server.commands.key_commands import keys_app
-from server.configuration import configure, flags_of, load_settings, pairs_of
+from server.configuration import SettingRow, configure, flags_of, load_settings, pairs_of
 from server.context import AppContext
 from server.doctor import examine
 from server.logs import configure_logging
 from server.runner import ChatServer
 from server.settings import Settings
-from server.terminal_chat import ChatSession, open_client, run_terminal_chat
 from server.wiring import build_service, damaged_files
 
 SAMPLE = Path("docs/samples/cat.jpg")
 
-app = typer.Typer(help="BindChat: chat with pictures, sounds and shapes.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="BindChat: chat with pictures, sounds, films and shapes.",
+    epilog="Exit codes: 0 done, 1 it ran and something failed, 2 the command or its settings are wrong.",
+    no_args_is_help=True,
+)
 app.add_typer(batch_app, name="batch")
-app.command("bench")(bench)
 app.add_typer(cache_app, name="cache")
-app.command("openapi")(print_openapi)
 app.add_typer(keys_app, name="keys")
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -78,6 +79,7 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
     drain_timeout: Annotated[float | None, typer.Option(help="Seconds that requests get after SIGTERM.")] = None,
     set_: SetOption = None,
     print_config: Annotated[bool, typer.Option(help="Show every setting with its source, and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Show them as JSON.")] = False,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C. Any other setting is an option too: --max-slots 8."""
 
@@ -93,8 +95,7 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
         configuration = configure({**named, **pairs_of(set_ or []), **flags_of(ctx.args)}, file=config)
         settings = configuration.settings
         if print_config:
-            for row in configuration.rows:
-                typer.echo(f"{row.name:<24} {row.value:<28} {row.source}")
+            _print_config(configuration.rows, as_json=as_json)
             return
         log_path = configure_logging(settings.log_dir, settings.log_level)
         server = ChatServer(
@@ -109,30 +110,9 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
         fail(f"{settings.model} could not be loaded: {server.context.load_error}", exit_code=1)
 
 
-@app.command()
-def chat(
-    question: Annotated[str | None, typer.Argument(help="Ask once and leave; without it, talk.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="A picture for the first message.")] = None,
-    url: Annotated[str | None, typer.Option(help="A running server; without it, one is started inside.")] = None,
-    model: ModelOption = None,
-    api_key: Annotated[str | None, typer.Option(help="The key of that server.", envvar="BINDCHAT_CHAT_KEY")] = None,
-    set_: SetOption = None,
-) -> None:
-    """Chat in the terminal, with pictures."""
-    with one_sentence_errors(), ExitStack() as stack:
-        if url is None:
-            inner = load_settings({"host": "127.0.0.1", "port": 0, "model": model, **pairs_of(set_ or [])})
-            open_to_us = {"api_key_file": None, "api_keys": (), "admin_keys": ()}
-            url = stack.enter_context(inner_server(inner.model_copy(update=open_to_us), console))
-        session = ChatSession(stack.enter_context(open_client(url, api_key)), model)
-        for path in image or []:
-            session.attach(path)
-        if question is None:
-            run_terminal_chat(session, lambda: console.input("you> "), _write)
-            return
-        for piece in session.send(question):
-            _write(piece)
-        _write("\n")
+app.command("chat")(chat)
+app.command("embed")(embed)
+app.command("bench")(bench)
 
 
 @app.command()
@@ -231,16 +211,22 @@ def convert(  # noqa: PLR0913 (every option of a command is a parameter)
         typer.echo(f"serve it with: bindchat serve --model {target}")
 
 
+app.command("openapi")(print_openapi)
+
+
+def _print_config(rows: Sequence[SettingRow], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({row.name: {"value": row.value, "source": row.source} for row in rows}, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row.name:<24} {row.value:<28} {row.source}")
+
+
 def _announce_address(settings: Settings, address: str, log_path: Path) -> None:
     key = '-H "Authorization: Bearer $KEY" ' if settings.api_keys or settings.api_key_file else ""
     console.print(f"BindChat listens on {address} and loads {settings.model}")
     console.print(f'  curl {address}/v1/chat/completions {key}-F prompt="What is this?" -F image=@{SAMPLE}')
     console.print(f"  logs: {log_path}")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from server.metrics import ServerMetrics
+from server.reference_pages import cli_page, endpoints_page
 from server.settings import ENV_PREFIX, GROUPS, MIB
 
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path", SecretStr: "text"}
@@ -35,6 +36,10 @@ Made by `python -m server.reference metrics`; a test compares.
 
 `GET /metrics` answers in the Prometheus text format; where the server asks for keys, the scraper sends one
 (`authorization: {credentials_file: ...}` in Prometheus). Histograms count seconds.
+
+Traces: with `otlp_endpoint` (and the extra `otel`) every request is a trace in OpenTelemetry's form, sent over OTLP/HTTP:
+a span for the request, on the client's own trace when it sends `traceparent`, and one for each stage inside it; the log's
+`request_finished` line carries `trace_id`. Probes and scrapes have none. `OTEL_EXPORTER_OTLP_HEADERS` adds headers.
 """
 
 
@@ -63,7 +68,12 @@ def metrics_page() -> str:
     return "\n".join([_METRICS_INTRODUCTION, "| metric | type | labels | meaning |", "|---|---|---|---|", *rows, ""])
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration": configuration_page, "metrics": metrics_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli": cli_page,
+    "configuration": configuration_page,
+    "endpoints": endpoints_page,
+    "metrics": metrics_page,
+}
 
 
 def _setting_row(name: str, field: FieldInfo) -> str:

@@ -13,12 +13,13 @@ import httpx
 
 from core.errors import AppError, InvalidRequest
 
-HELP = "/image PATH attaches a picture to the next message, /clear forgets the conversation, /exit leaves"
+HELP = "/image, /audio, /video or /points PATH attaches to the next message, /clear forgets, /exit leaves"
+KINDS = {"/image": "image", "/audio": "audio", "/video": "video", "/points": "point_cloud"}
 READ_TIMEOUT_S = 600.0
 
 
 class ChatSession:
-    """One conversation with a server: what was said, and the pictures waiting for the next message."""
+    """One conversation with a server: what was said, and the media waiting for the next message."""
 
     def __init__(self, client: httpx.Client, model: str | None) -> None:
         self._client = client
@@ -26,15 +27,9 @@ class ChatSession:
         self._messages: list[dict[str, Any]] = []
         self._waiting: list[dict[str, Any]] = []
 
-    def attach(self, path: Path) -> None:
-        """Attach a picture to the next message. Raises `InvalidRequest` when it cannot be read."""
-        try:
-            content = path.expanduser().read_bytes()
-        except OSError as error:
-            raise InvalidRequest(f"cannot read {path}: {error.strerror}; give the path of a picture") from None
-        media_type = mimetypes.guess_type(path.name)[0] or "image/png"
-        uri = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-        self._waiting.append({"type": "image_url", "image_url": {"url": uri}})
+    def attach(self, path: Path, kind: str = "image") -> None:
+        """Attach a medium to the next message. Raises `InvalidRequest` when it cannot be read."""
+        self._waiting.append(media_part(kind, path))
 
     def clear(self) -> None:
         """Forget everything said and attached."""
@@ -62,6 +57,20 @@ class ChatSession:
         self._messages.append({"role": "assistant", "content": "".join(pieces)})
 
 
+def media_part(kind: str, path: Path) -> dict[str, Any]:
+    """Return the content part of a file; `kind` is image, audio, video or point_cloud.
+
+    Raises `InvalidRequest` when it cannot be read.
+    """
+    try:
+        content = path.expanduser().read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}; give the path of a file") from None
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    uri = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": uri}}
+
+
 def open_client(url: str, api_key: str | None) -> httpx.Client:
     """Return a client for a server's address."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -86,8 +95,8 @@ def run_terminal_chat(session: ChatSession, read_line: Callable[[], str], write:
 
 def _obey(session: ChatSession, line: str, write: Callable[[str], None]) -> None:
     command, _, argument = line.partition(" ")
-    if command == "/image":
-        session.attach(Path(argument.strip()))
+    if command in KINDS:
+        session.attach(Path(argument.strip()), KINDS[command])
         write("attached to your next message\n")
     elif command == "/clear":
         session.clear()
@@ -102,7 +111,7 @@ def _obey(session: ChatSession, line: str, write: Callable[[str], None]) -> None
 def _text_pieces(answer: httpx.Response) -> Iterator[str]:
     """Yield the text of a stream. Raises `InvalidRequest` for an error answer and for an error frame."""
     if answer.status_code != 200:
-        raise InvalidRequest(_error_sentence(answer.read(), answer.status_code))
+        raise InvalidRequest(error_sentence(answer.read(), answer.status_code))
     for line in answer.iter_lines():
         payload = line.removeprefix("data: ")
         if payload == line or payload == "[DONE]":
@@ -113,7 +122,8 @@ def _text_pieces(answer: httpx.Response) -> Iterator[str]:
         yield from (choice["delta"].get("content", "") for choice in frame["choices"])
 
 
-def _error_sentence(body: bytes, status: int) -> str:
+def error_sentence(body: bytes, status: int) -> str:
+    """Return what an error body says, or that it says nothing."""
     try:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):

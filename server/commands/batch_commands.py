@@ -30,13 +30,14 @@ def _group() -> None:
 
 
 @batch_app.command()
-def run(
+def run(  # noqa: PLR0913 (every option of a command is a parameter)
     file: Annotated[Path, typer.Argument(help="JSON lines of OpenAI's batch form: custom_id, method, url, body.")],
     out: Annotated[Path, typer.Option(help="The file to write; failed lines go beside it, as .errors.jsonl.")],
     url: Annotated[str | None, typer.Option(help="A running server; without it, one is started inside.")] = None,
     model: Annotated[str | None, typer.Option(help="The model of the server started inside.")] = None,
     api_key: Annotated[str | None, typer.Option(help="The key of that server.", envvar="BINDCHAT_CHAT_KEY")] = None,
     window: Annotated[str, typer.Option(help="How long the batch may take, in hours.")] = "24h",
+    as_json: Annotated[bool, typer.Option("--json", help="Write the batch object as JSON.")] = False,
 ) -> None:
     """Answer every line; exit code 1 when some failed. Interrupt it and the server goes on."""
     console = Console(stderr=True, highlight=False)
@@ -55,7 +56,9 @@ def run(
         errors = out.with_suffix(".errors.jsonl")
         _save(client, batch["output_file_id"], out)
         _save(client, batch["error_file_id"], errors)
-    _report(batch, out, errors)
+    if as_json:
+        typer.echo(json.dumps(batch, indent=2))
+    _report(batch, out, errors, is_quiet=as_json)
 
 
 def _wait(client: httpx.Client, batch: dict[str, Any], console: Console) -> dict[str, Any]:
@@ -72,13 +75,14 @@ def _wait(client: httpx.Client, batch: dict[str, Any], console: Console) -> dict
             batch = _checked(client.get(f"/v1/batches/{batch['id']}"))
 
 
-def _report(batch: dict[str, Any], out: Path, errors: Path) -> None:
+def _report(batch: dict[str, Any], out: Path, errors: Path, *, is_quiet: bool) -> None:
     counts = batch["request_counts"]
     for found in (batch["errors"] or {"data": []})["data"][:5]:
         typer.echo(f"line {found['line']}: {found['message']}", err=True)
     if batch["status"] != "completed":
         fail(f"the batch has {batch['status']}", exit_code=1)
-    typer.echo(f"{counts['completed']} of {counts['total']} lines are answered in {out}")
+    if not is_quiet:
+        typer.echo(f"{counts['completed']} of {counts['total']} lines are answered in {out}")
     if counts["failed"]:
         fail(f"{counts['failed']} lines failed; {errors} says why", exit_code=1)
 

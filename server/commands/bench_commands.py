@@ -20,8 +20,7 @@ from rich.table import Table
 
 from core.errors import InvalidRequest
 from server.commands.errors import fail, one_sentence_errors
-from server.commands.inner_server import inner_server
-from server.configuration import load_settings
+from server.commands.inner_server import own_server
 from server.load_test.measure import Measurement, run_load
 from server.load_test.report import html_report
 from server.load_test.summary import summarize, table
@@ -33,9 +32,7 @@ KeyOption = Annotated[str | None, typer.Option(help="The key of that server.", e
 RequestsOption = Annotated[int, typer.Option(min=1, help="How many chats to send.")]
 RateOption = Annotated[float | None, typer.Option(min=0.001, help="Chats a second, a Poisson process; else no pauses.")]
 FlightOption = Annotated[int, typer.Option(min=1, help="Chats open at a time; others wait, and that counts.")]
-MixOption = Annotated[
-    str, typer.Option(help="Shares by kind, as text=2,image=1: text, image, audio, video, point_cloud.")
-]
+MixOption = Annotated[str, typer.Option(help="Shares of text, image, audio, video and point_cloud, as text=2,image=1.")]
 TokensOption = Annotated[int, typer.Option(min=1, help="The longest answer.")]
 PromptOption = Annotated[str | None, typer.Option(help="One question for all; without it, one for each kind.")]
 Files = Annotated[list[Path] | None, typer.Option(help="Send this file instead of made-up media; may repeat.")]
@@ -83,31 +80,16 @@ def bench(  # noqa: PLR0913 (every option of a command is a parameter)
     """
     with one_sentence_errors(), ExitStack() as stack:
         files = {"image": image, "audio": audio, "video": video, "point_cloud": point_cloud}
-        given = {kind: paths for kind, paths in files.items() if paths}
-        arrivals: dict[str, Any] = {
-            "num_requests": requests,
-            "rate_per_s": rate,
-            "max_in_flight": in_flight,
-            "seed": seed,
-        }
+        arrivals: dict[str, Any] = {"num_requests": requests, "rate_per_s": rate, "max_in_flight": in_flight}
         bodies: dict[str, Any] = {"max_tokens": max_tokens, "prompt": prompt, "fields": _fields(field or [])}
-        plan = TrafficPlan(mix=parse_mix(mix), files=given, repeats_media=repeat_media, **arrivals, **bodies)
-        console = Console(stderr=True, highlight=False)
-        test = _LoadTest(_api_root(url or _own_server(model, stack, console)), api_key, timeout)
-        measurements, facts = asyncio.run(test.run(plan, model, warm_up, console))
+        plan = TrafficPlan(mix=parse_mix(mix), files=files, repeats_media=repeat_media, seed=seed, **arrivals, **bodies)
+        test = _LoadTest(_api_root(url or stack.enter_context(own_server(model, _terminal()))), api_key, timeout)
+        measurements, facts = asyncio.run(test.run(plan, model, warm_up))
         summary = summarize(measurements)
-        if html is not None:
-            _write(html, html_report(facts, summary, measurements))
+        _write(html, html_report(facts, summary, measurements))
     _show(summary, facts, as_json=as_json)
     if summary["failed"]:
         fail(f"{summary['failed']} of {summary['requests']} chats failed: {summary['errors']}", exit_code=1)
-
-
-def _own_server(model: str | None, stack: ExitStack, console: Console) -> str:
-    """Start a server for as long as the stack is open, and return its address."""
-    settings = load_settings({"host": "127.0.0.1", "port": 0, "model": model})
-    open_to_us = {"api_key_file": None, "api_keys": (), "admin_keys": ()}
-    return stack.enter_context(inner_server(settings.model_copy(update=open_to_us), console))
 
 
 class _LoadTest:
@@ -120,7 +102,7 @@ class _LoadTest:
         self._options: dict[str, Any] = {"base_url": root, "headers": headers, "timeout": timeout_s, "limits": limits}
 
     async def run(
-        self, plan: TrafficPlan, model: str | None, num_warm_up: int, console: Console
+        self, plan: TrafficPlan, model: str | None, num_warm_up: int
     ) -> tuple[list[Measurement], dict[str, Any]]:
         """Return every measurement, and what to tell a reader about the test."""
         async with httpx.AsyncClient(**self._options) as client:
@@ -132,7 +114,7 @@ class _LoadTest:
             )
             await run_load(client, warm, ChatMaker(warm, name), lambda measured: None)
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            with Progress(*columns, console=console) as bars:
+            with Progress(*columns, console=_terminal()) as bars:
                 bar = bars.add_task("chats", total=plan.num_requests)
                 measurements = await run_load(client, plan, maker, lambda measured: bars.advance(bar))
         return measurements, _facts(plan, self._root, name)
@@ -146,6 +128,11 @@ class _LoadTest:
             raise InvalidRequest(
                 f"{self._root}/models cannot be read ({error}); check --url, or name --model"
             ) from None
+
+
+def _terminal() -> Console:
+    """Return where progress is shown, which is not where results are written."""
+    return Console(stderr=True, highlight=False)
 
 
 def _facts(plan: TrafficPlan, root: str, model: str) -> dict[str, Any]:
@@ -199,8 +186,9 @@ def _fields(assignments: list[str]) -> dict[str, Any]:
     return fields
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path | None, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidRequest(f"cannot write {path}: {error.strerror}") from None

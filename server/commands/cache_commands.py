@@ -28,13 +28,14 @@ KindOption = Literal["auto", "flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq"]
 
 
 @cache_app.command()
-def build(
+def build(  # noqa: PLR0913 (every option of a command is a parameter)
     source: Annotated[Path, typer.Argument(help="A folder of media, or embeddings: .npy or .safetensors.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: ModelOption = None,
     kind: Annotated[KindOption, typer.Option(help="auto: by size and memory.")] = "auto",
     memory_gb: Annotated[float, typer.Option(help="The memory a server may spend on the index.")] = 4.0,
     workers: Annotated[int, typer.Option(help="Parts of a folder embedded at once.", min=1)] = 2,
+    as_json: JsonOption = False,
 ) -> None:
     """Make an index; run it again to go on after a stop. An index already at --out is replaced when the new is whole.
 
@@ -58,9 +59,12 @@ def build(
         )
         if made is not None:
             shutil.rmtree(made.array.parent)
-    for sentence in made.skipped if made else ():
+    skipped = list(made.skipped) if made else []
+    for sentence in skipped:
         typer.echo(f"left out {sentence}", err=True)
-    typer.echo(f"{out}: {manifest.count} items of width {manifest.dimension}, {manifest.segments[0].kind}")
+    facts = {"index": str(out), "items": manifest.count, "width": manifest.dimension, "left_out": skipped}
+    words = f"{out}: {manifest.count} items of width {manifest.dimension}, {manifest.segments[0].kind}"
+    typer.echo(json.dumps(facts) if as_json else words)
 
 
 @cache_app.command()
@@ -70,6 +74,7 @@ def add(
     caption: Annotated[str | None, typer.Option(help="The caption of each.")] = None,
     label: Annotated[str | None, typer.Option(help="The label of each.")] = None,
     model: ModelOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Add files; a running server sees them at its next request. Nothing is added when one cannot be embedded."""
     import numpy as np
@@ -84,21 +89,23 @@ def add(
                 raise type(outcome)(f"{path}: {outcome.message}")
             rows.append(outcome)
         items = [ItemMetadata(file=str(path), caption=caption, label=label) for path in files]
-        for path, item in zip(
-            files, IndexStore(index).add(np.stack(rows), items, encoder_id=embed.encoder_id), strict=True
-        ):
-            typer.echo(f"{item}\t{path}")
+        ids = IndexStore(index).add(np.stack(rows), items, encoder_id=embed.encoder_id)
+    added = [{"id": item, "file": str(path)} for item, path in zip(ids, files, strict=True)]
+    typer.echo(json.dumps(added) if as_json else "\n".join(f"{row['id']}\t{row['file']}" for row in added))
 
 
 @cache_app.command()
 def remove(
-    index: IndexArgument, ids: Annotated[list[int], typer.Argument(help="Ids, as a search shows them.")]
+    index: IndexArgument,
+    ids: Annotated[list[int], typer.Argument(help="Ids, as a search shows them.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Remove items by id; none when one of the ids is not there."""
     from cache_index.store import IndexStore
 
     with one_sentence_errors():
-        typer.echo(f"removed {IndexStore(index).remove(ids)}")
+        num_removed = IndexStore(index).remove(ids)
+    typer.echo(json.dumps({"removed": num_removed}) if as_json else f"removed {num_removed}")
 
 
 @cache_app.command()

@@ -66,11 +66,11 @@ def list_(file: FileOption = None, as_json: JsonOption = False) -> None:
 
 
 @keys_app.command()
-def remove(name: NameArgument, file: FileOption = None) -> None:
+def remove(name: NameArgument, file: FileOption = None, as_json: JsonOption = False) -> None:
     """Take a key out of the file; it works until the server is sent SIGHUP or restarts."""
     with one_sentence_errors():
         remove_key(_key_file(file), name)
-    typer.echo(f"{name} is gone")
+    typer.echo(json.dumps({"name": name, "removed": True}) if as_json else f"{name} is gone")
 
 
 def _key_file(file: Path | None) -> Path:

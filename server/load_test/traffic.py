@@ -45,7 +45,7 @@ class TrafficPlan:
     prompt: str | None = None
     repeats_media: bool = False
     seed: int = 0
-    files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    files: Mapping[str, Sequence[Path] | None] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def kinds(self) -> list[str]:
