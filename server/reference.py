@@ -37,9 +37,10 @@ Made by `python -m server.reference metrics`; a test compares.
 `GET /metrics` answers in the Prometheus text format; where the server asks for keys, the scraper sends one
 (`authorization: {credentials_file: ...}` in Prometheus). Histograms count seconds.
 
-Traces: with `otlp_endpoint` (and the extra `otel`) every request is a trace in OpenTelemetry's form, sent over OTLP/HTTP:
-a span for the request, on the client's own trace when it sends `traceparent`, and one for each stage inside it; the log's
-`request_finished` line carries `trace_id`. Probes and scrapes have none. `OTEL_EXPORTER_OTLP_HEADERS` adds headers.
+Traces: with `otlp_endpoint` (and the extra `otel`) every request is a trace in OpenTelemetry's form, sent over
+OTLP/HTTP: a span for the request, on the client's own trace when it sends `traceparent`, and one for each stage inside
+it; the log's `request_finished` line carries `trace_id`. Probes and scrapes have none. `OTEL_EXPORTER_OTLP_HEADERS`
+adds headers.
 """
 
 

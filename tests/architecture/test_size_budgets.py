@@ -21,7 +21,7 @@ LAYER_CEILINGS = {
     "models": 7500,  # design 3200: three loaders, four adapter families, mini's five encoders, conversion and download
     "cache_index": 1600,  # design 900: five index kinds, an atomic store with reload, the gallery
     "engine": 6000,  # design 3200: two engines, experts, batches and responses that survive a restart
-    "server": 9600,  # design 3500: the whole OpenAI surface, the page, keys, limits, metrics, the command line
+    "server": 12000,  # design 3500: the whole OpenAI surface and its types, the page, keys, traces, load tests, the CLI
     "training": 10000,  # design 2500: one recipe per paper and modality; 4000 lines draw ninety kinds of objects
 }
 MAX_FILE_LINES = 400
