@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.errors import ConfigError
+from engine.sqlite_file import full_disk_said, open_database
 
 _CREATE = """CREATE TABLE IF NOT EXISTS lines (
     batch_id TEXT NOT NULL, number INTEGER NOT NULL, is_error INTEGER NOT NULL, text TEXT NOT NULL,
@@ -21,14 +20,7 @@ class BatchJournal:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute(_CREATE)
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise ConfigError(f"{path} cannot be used: {error}; move it away or choose another files_dir") from error
+        self._database = open_database(path, _CREATE)
 
     def close(self) -> None:
         """Close the database; what it holds stays."""
@@ -36,8 +28,8 @@ class BatchJournal:
             self._database.close()
 
     def add(self, batch_id: str, number: int, text: str, *, is_error: bool) -> None:
-        """Keep the outcome of one line; a second one for the same line changes nothing."""
-        with self._lock:
+        """Keep the outcome of one line; a second one for the same line changes nothing. Raises `StorageFull`."""
+        with self._lock, full_disk_said():
             self._database.execute(
                 "INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?)", (batch_id, number, is_error, text)
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigError, MediaTooLarge, StorageFull, UnknownName
+from core.errors import MediaTooLarge, UnknownName
+from engine.sqlite_file import full_disk_said, open_database
 
 _CREATE = """CREATE TABLE IF NOT EXISTS documents (
     place INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL,
@@ -40,15 +40,7 @@ class DocumentStore:
         self._quota = quota
         self._clock = clock
         self._lock = threading.RLock()
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute(_CREATE)
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise ConfigError(f"{path} cannot be used: {error}; move it away or choose another files_dir") from error
+        self._database = open_database(path, _CREATE)
 
     def close(self) -> None:
         """Close the database; what a file holds stays."""
@@ -119,16 +111,14 @@ class DocumentStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Make what happens inside durable at once, or not at all."""
-        with self._lock:
+        with self._lock, full_disk_said():
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._database.execute("COMMIT")
-            except BaseException as error:
+            except BaseException:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-                    raise StorageFull("the server's disk is full; try again later") from error
                 raise
 
     def _remove_expired(self) -> None:

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from core.errors import ConfigError, MediaTooLarge, Overloaded, UnknownName
 from core.telemetry import EventLog
+from engine.sqlite_file import full_disk_said, open_database
 
 _DATABASE = "files.sqlite3"
 _PARTIAL = ".partial"
@@ -91,12 +92,8 @@ class FileStore:
         self._clock = clock
         self._log = EventLog("bindchat.files")
         self._lock = threading.RLock()
+        self._database = open_database(folder / _DATABASE, _CREATE)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = sqlite3.connect(folder / _DATABASE, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute(_CREATE)
             self._clean_up()
         except (OSError, sqlite3.DatabaseError) as error:
             raise ConfigError(
@@ -149,7 +146,10 @@ class FileStore:
             path.unlink(missing_ok=True)
 
     def finish(self, writer: FileWriter, *, owner: str, filename: str, purpose: str, keep_s: int | None) -> StoredFile:
-        """Make a written file known. Raises `MediaTooLarge` when other uploads have used the owner's quota up."""
+        """Make a written file known.
+
+        Raises `MediaTooLarge` when other uploads have used the owner's quota up, and `StorageFull`.
+        """
         writer.close(durable=True)
         now_s = int(self._clock())
         file_id = f"file-{secrets.token_hex(12)}"
@@ -162,10 +162,15 @@ class FileStore:
                     code="file_quota_exceeded",
                 )
             writer.path.rename(self._content_path(file_id))  # content without a row is removed at the next start
-            self._database.execute(
-                "INSERT INTO files SELECT ?, ?, ?, ?, ?, ?, ?, COALESCE(MAX(place), 0) + 1 FROM files",
-                (file_id, owner, filename, purpose, writer.num_bytes, now_s, expires_s),
-            )
+            try:
+                with full_disk_said():
+                    self._database.execute(
+                        "INSERT INTO files SELECT ?, ?, ?, ?, ?, ?, ?, COALESCE(MAX(place), 0) + 1 FROM files",
+                        (file_id, owner, filename, purpose, writer.num_bytes, now_s, expires_s),
+                    )
+            except BaseException:
+                self._content_path(file_id).unlink(missing_ok=True)
+                raise
             return self.get(owner, file_id)
 
     def get(self, owner: str, file_id: str) -> StoredFile:

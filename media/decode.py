@@ -39,6 +39,7 @@ _REFUSALS: dict[str, type[InvalidRequest]] = {
     kind.__name__: kind for kind in (InvalidRequest, MediaDecodeError, MediaTooLarge, UnsupportedMedia)
 }
 _START_TIMEOUT_S = 30.0
+_ABANDONED_S = 0.5  # a decode nobody waits for may still end by itself; a new process costs more
 T = TypeVar("T")
 
 
@@ -235,11 +236,19 @@ class DecodeWorkers:
                 raise EngineFault("a decoder process could not start") from error
         return self._workers[lane]
 
-    async def _in_thread(self, worker: _Worker, call: Callable[[], T], *, timeout_s: float) -> T:
-        """Run a blocking call on a worker; past `timeout_s` kill the process, which ends the call."""
+    async def _in_thread(
+        self, worker: _Worker, call: Callable[[], T], *, timeout_s: float, outcome: asyncio.Future[Any] | None = None
+    ) -> T:
+        """Run a blocking call on a worker; past `timeout_s` kill the process, which ends the call.
+
+        So does a caller who has given its `outcome` up: the process may be stuck, and others wait for the lane.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
         future.add_done_callback(_mark_retrieved)
-        await asyncio.wait({future}, timeout=timeout_s)
+        awaited = {future} if outcome is None else {future, outcome}
+        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done() and outcome is not None and outcome.done():
+            await asyncio.wait({future}, timeout=_ABANDONED_S)
         if not future.done():
             worker.kill()
             await asyncio.wait({future})
@@ -250,7 +259,9 @@ class DecodeWorkers:
         worker = await self._ready_worker(lane)
         exchange = partial(worker.exchange, encode_job(row.job), row.data)
         try:
-            header, payload = await self._in_thread(worker, exchange, timeout_s=self._limits.decode_timeout_s)
+            header, payload = await self._in_thread(
+                worker, exchange, timeout_s=self._limits.decode_timeout_s, outcome=row.outcome
+            )
         except TimeoutError as error:
             self._discard(lane)
             raise MediaDecodeError(

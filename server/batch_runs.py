@@ -7,13 +7,14 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI
 
-from core.errors import AppError, RateLimited, Unauthorized, UnknownName
+from core.errors import AppError, Overloaded, RateLimited, StorageFull, Unauthorized, UnknownName
 from server.context import AppContext, Service
 from server.inner_calls import InnerAnswer, InnerClient
 from server.schemas.batch import MAX_LINES, BatchLine, NumberedLine, errors_object, outcome_line, read_lines
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from engine.batch_journal import BatchJournal
     from engine.file_store import FileStore
 
+T = TypeVar("T")
 KIND = "batch"
 ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")
 BUSY_STATUSES = (429, 503)
@@ -148,7 +150,8 @@ class _BatchRun:
             if numbered.number in done or numbered.line is None:
                 continue
             text, is_error = await self._outcome(numbered.line)
-            await asyncio.to_thread(self._journal.add, self._batch["id"], numbered.number, text, is_error=is_error)
+            keep = partial(self._journal.add, self._batch["id"], numbered.number, text, is_error=is_error)
+            await self._written(keep)
             self._batch["request_counts"]["failed" if is_error else "completed"] += 1
 
     async def _next(self, lines: Iterator[NumberedLine]) -> NumberedLine | None:
@@ -178,8 +181,8 @@ class _BatchRun:
         error = {"code": f"batch_{ended}", "message": f"the batch was {ended} before this line was answered"}
         return outcome_line(line.custom_id, outcome_id, error=error), True
 
-    def _note_wait(self, refusal: RateLimited) -> None:
-        """Say once that the limits of its key hold the batch back."""
+    def _note_wait(self, refusal: AppError) -> None:
+        """Say once that the limits of its key, or a full disk, hold the batch back."""
         if not self._has_waited:
             self._has_waited = True
             self._context.log.event("batch_waits", batch_id=self._batch["id"], reason=refusal.message)
@@ -195,7 +198,7 @@ class _BatchRun:
             await self._enter("finalizing")
         for field, is_error in (("output_file_id", False), ("error_file_id", True)):
             if self._batch[field] is None:
-                self._batch[field] = await asyncio.to_thread(self._write_file, is_error=is_error)
+                self._batch[field] = await self._written(partial(self._write_file, is_error=is_error))
         await self._enter(ended)
         await asyncio.to_thread(self._journal.forget, self._batch["id"])
 
@@ -215,4 +218,14 @@ class _BatchRun:
 
     async def _enter(self, status: str) -> None:
         self._batch.update({"status": status, f"{status}_at": int(time.time())})
-        await asyncio.to_thread(self._service.documents.put, KIND, self._owner, json.loads(json.dumps(self._batch)))
+        stored = json.loads(json.dumps(self._batch))
+        await self._written(partial(self._service.documents.put, KIND, self._owner, stored))
+
+    async def _written(self, write: Callable[[], T]) -> T:
+        """Return what `write` returns, once the disk has room: answers that were paid for are not thrown away."""
+        while True:
+            try:
+                return await asyncio.to_thread(write)
+            except (StorageFull, Overloaded) as refusal:
+                self._note_wait(refusal)
+            await asyncio.sleep(BUSY_WAIT_S)

@@ -75,7 +75,11 @@ class ResponseRun:
                 self._trace.log.fault("request_failed", error)
             self._trace.error_code = getattr(error, "code", "engine_fault")
             last = list(self.draft.fail(renamed(error) if isinstance(error, InvalidRequest) else error))
-        await self.keep()
+        try:
+            await self.keep()
+        except AppError as error:  # a client must not think that it is kept
+            self._trace.error_code = error.code
+            last = list(self.draft.fail(error))
         for event in last:
             yield event
 

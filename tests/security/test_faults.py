@@ -30,6 +30,7 @@ from tests.support.live_server import (
     LONG,
     LiveServer,
     assert_refused,
+    chat_body,
     image_part,
     live_server,
     picture,
@@ -132,6 +133,46 @@ def test_decoder_processes_that_are_killed_are_replaced() -> None:
         assert reply_text(server.chat(another))
         assert children_running("media.worker")
     assert not children_running("media.worker")
+
+
+def stopped_decoders() -> set[int]:
+    """Let no decoder process of this server go on, and return their ids."""
+    workers = children_running("media.worker")
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    return workers
+
+
+def ask_about_another_picture(server: LiveServer) -> httpx.Response:
+    return server.chat([{"type": "text", "text": "?"}, image_part(picture((7, 8, 9)))])
+
+
+def test_a_decoder_that_is_killed_in_the_middle_costs_its_own_request() -> None:
+    with live_server() as server, ThreadPoolExecutor(1) as clients:
+        assert reply_text(server.chat(PICTURE))
+        workers = stopped_decoders()
+        asked = clients.submit(ask_about_another_picture, server)
+        while server.get("/ready").json()["requests_in_flight"] == 0:
+            continue
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        assert_refused(asked.result(30), 422, "decoder")
+        assert reply_text(ask_about_another_picture(server))
+        server.wait_until_idle()
+
+
+def test_a_client_that_leaves_while_its_picture_is_decoded_frees_the_decoder() -> None:
+    body = json.dumps(chat_body([{"type": "text", "text": "?"}, image_part(picture((4, 5, 6)))])).encode()
+    with live_server() as server:
+        assert reply_text(server.chat(PICTURE))
+        workers = stopped_decoders()
+        leave_and_wait(server, post(body))
+        while workers <= children_running("media.worker"):  # the one that was stuck is ended, not waited for
+            continue
+        for pid in workers & children_running("media.worker"):
+            os.kill(pid, signal.SIGCONT)
+        assert reply_text(ask_about_another_picture(server))
 
 
 def children_running(module: str) -> set[int]:

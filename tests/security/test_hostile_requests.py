@@ -18,9 +18,11 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from core.errors import MediaFetchError
 from media.fetch import FetchPolicy, RemoteFetcher
+from tests.support.films import film_bytes
 from tests.support.live_server import (
     CHAT,
     LiveServer,
@@ -181,7 +183,20 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
+def gif_of(width: int, height: int) -> bytes:
+    """Return a moving GIF whose screen is much larger than its two pixels."""
+    file = io.BytesIO()
+    frames = [Image.new("P", (2, 1), colour) for colour in (0, 1)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    content = bytearray(file.getvalue())
+    content[6:10] = struct.pack("<HH", width, height)
+    return bytes(content)
+
+
 BOMBS = {
+    "film seconds": ("video", film_bytes(num_frames=15)),  # at 6 a second, over the 2 s of this server
+    "film pixels": ("video", gif_of(60_000, 60_000)),
+    "film cut short": ("video", film_bytes()[:700]),
     "pixels": ("image", png_of(60_000, 60_000, zlib.compress(bytes(10_000)))),
     "seconds": ("audio", wav_of(3)),
     "seconds that lie": ("audio", wav_of(3, 0xFFFFFF00)),
