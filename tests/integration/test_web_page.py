@@ -17,6 +17,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.support.browser import needs_browser, open_page
 from tests.support.films import film_bytes
 from tests.support.live_server import LONG, LiveServer, live_server, picture
+from tests.support.tiny_gallery import write_gallery
 
 pytestmark = needs_browser
 DONE = "article.assistant .actions"
@@ -97,6 +98,27 @@ def test_each_medium_is_previewed_sent_and_answered(page: Page, kind: str) -> No
     page.click("details.seen summary")
     expect(page.locator("details.seen li")).to_contain_text("weight 1")
     expect(page.locator("details.seen table")).to_contain_text("embed")
+
+
+def test_the_neighbours_of_an_index_are_named_with_their_files(tmp_path: Path) -> None:
+    index = {"things": write_gallery(tmp_path / "things")}
+
+    def ask_the_index(route: Route) -> None:
+        body = json.loads(route.request.post_data or "{}")
+        body["bind"]["cache"] = {"index": "things", "k": 3}
+        route.continue_(post_data=json.dumps(body))
+
+    with live_server(default_max_tokens=4, cache_indexes=index) as server, open_page(server.url) as page:
+        page.route("**/v1/chat/completions", ask_the_index)
+        attach(page, "image")
+        ask(page, "What is this?")
+        answered(page)
+        page.click("details.seen summary")
+        figures = page.locator(".neighbours figure")
+        expect(figures).to_have_count(3)
+        expect(figures.first).to_contain_text(re.compile(r"thing-\d+ \d\.\d\d"))
+        expect(figures.first).to_have_attribute("title", re.compile(r"\d+\.png"))
+        expect(page.locator("details.seen")).to_contain_text("keeps no pictures")
 
 
 def test_a_negative_weight_travels_with_its_part(page: Page) -> None:

@@ -29,10 +29,24 @@ function mediumRow(medium) {
 
 function neighbourFigure(neighbour) {
   const metadata = neighbour.metadata ?? {};
-  const name = metadata.caption ?? metadata.label ?? metadata.name ?? metadata.file ?? `item ${neighbour.id}`;
+  const name = neighbour.caption ?? neighbour.label ?? neighbour.file ?? `item ${neighbour.id}`;
   const url = thumbnailUrl(neighbour);
   const picture = url ? element("img", { src: url, alt: "", width: 48, height: 48, loading: "lazy" }) : element("span", { class: "no-preview" }, metadata.emoji ?? "◇");
-  return element("figure", {}, picture, element("figcaption", {}, `${name} ${Number(neighbour.score).toFixed(2)}`));
+  const about = [name, metadata.source, neighbour.file].filter(Boolean).join(", ");
+  return element("figure", { title: about }, picture, element("figcaption", {}, `${name} ${Number(neighbour.score).toFixed(2)}`));
+}
+
+/** Return what the embedding was drawn toward: a picture where the index has one, a name and its file in any case. */
+function neighbourPart(cache, neighbours) {
+  if (!neighbours.length) return null;
+  const shown = neighbours.slice(0, 10);
+  const note = shown.some(thumbnailUrl) ? "" : " It keeps no pictures, only their embeddings and names.";
+  return element(
+    "div",
+    {},
+    element("p", { class: "usage" }, `Nearest in the index ${cache?.index ?? ""}: ${neighbours.length} of them move the embedding.${note}`),
+    element("div", { class: "neighbours", "aria-label": "Nearest in the gallery" }, ...shown.map(neighbourFigure)),
+  );
 }
 
 function stageRows(stages) {
@@ -53,7 +67,7 @@ export function seenPanel(bind, usage) {
     { class: "seen" },
     element("summary", {}, media.length ? "What the model saw" : "How it was answered"),
     element("ul", {}, ...media.map(mediumRow)),
-    neighbours.length ? element("div", { class: "neighbours", "aria-label": "Nearest in the gallery" }, ...neighbours.slice(0, 10).map(neighbourFigure)) : null,
+    neighbourPart(bind.cache, neighbours),
     element("table", {}, element("tbody", {}, ...stageRows(stages))),
     usage ? element("p", { class: "usage" }, `${usage.prompt_tokens} tokens read, ${usage.completion_tokens} written`) : null,
   );
