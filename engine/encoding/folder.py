@@ -17,6 +17,7 @@ from cache_index.build import Progress
 from cache_index.reader import ItemMetadata
 from core.errors import AppError, ConfigError
 from core.types import FloatArray
+from media.thumbnail import thumbnail_uri
 
 _FILES_PER_PART = 256
 _TEXT_SUFFIXES = {".txt", ".json", ".jsonl", ".md"}
@@ -38,8 +39,9 @@ def embed_folder(
 ) -> FolderEmbeddings:
     """Embed every file below a folder, in parts that several workers make at once.
 
-    The label of a file is its folder's name, its caption the `.txt` beside it. Finished parts are kept beside `out`
-    and found again after a stop, unless a file or the encoder has changed; delete `array.parent` when it is indexed.
+    The label of a file is its folder's name, its caption the `.txt` beside it; a picture also gets a thumbnail.
+    Finished parts are kept beside `out` and found again after a stop, unless a file or the encoder has changed;
+    delete `array.parent` when it is indexed.
     Raises `ConfigError` when no file could be embedded.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() not in _TEXT_SUFFIXES)
@@ -84,7 +86,14 @@ def _describe(path: Path, folder: Path) -> ItemMetadata:
         file=path.relative_to(folder).as_posix(),
         caption=caption.read_text(encoding="utf-8").strip() if caption.is_file() else None,
         label=path.parent.name if path.parent != folder else None,
+        extra=looks_of(path),
     )
+
+
+def looks_of(path: Path) -> dict[str, str]:
+    """Return the thumbnail of a picture under the name that the web page knows, nothing for any other file."""
+    uri = thumbnail_uri(path)
+    return {} if uri is None else {"thumbnail": uri}
 
 
 def _join(parts: Sequence[Path], work: Path) -> Path:

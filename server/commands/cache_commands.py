@@ -81,6 +81,7 @@ def add(
 
     from cache_index.reader import ItemMetadata
     from cache_index.store import IndexStore
+    from engine.encoding.folder import looks_of
 
     with one_sentence_errors(), build_file_embedder(load_settings({"model": model})) as embed:
         rows = []
@@ -88,7 +89,7 @@ def add(
             if isinstance(outcome, AppError):
                 raise type(outcome)(f"{path}: {outcome.message}")
             rows.append(outcome)
-        items = [ItemMetadata(file=str(path), caption=caption, label=label) for path in files]
+        items = [ItemMetadata(file=str(path), caption=caption, label=label, extra=looks_of(path)) for path in files]
         ids = IndexStore(index).add(np.stack(rows), items, encoder_id=embed.encoder_id)
     added = [{"id": item, "file": str(path)} for item, path in zip(ids, files, strict=True)]
     typer.echo(json.dumps(added) if as_json else "\n".join(f"{row['id']}\t{row['file']}" for row in added))

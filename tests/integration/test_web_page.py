@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
+from typer.testing import CliRunner
 
+from server.cli import app
 from tests.support.browser import needs_browser, open_page
 from tests.support.films import film_bytes
 from tests.support.live_server import LONG, LiveServer, live_server, picture
@@ -100,25 +102,43 @@ def test_each_medium_is_previewed_sent_and_answered(page: Page, kind: str) -> No
     expect(page.locator("details.seen table")).to_contain_text("embed")
 
 
+def ask_the_index(route: Route) -> None:
+    body = json.loads(route.request.post_data or "{}")
+    body["bind"]["cache"] = {"index": "things", "k": 3}
+    route.continue_(post_data=json.dumps(body))
+
+
+def open_neighbours(page: Page) -> Locator:
+    """Ask about a picture with the index `things`, and return the neighbours that are shown."""
+    page.route("**/v1/chat/completions", ask_the_index)
+    attach(page, "image")
+    ask(page, "What is this?")
+    answered(page)
+    page.click("details.seen summary")
+    return page.locator(".neighbours figure")
+
+
 def test_the_neighbours_of_an_index_are_named_with_their_files(tmp_path: Path) -> None:
     index = {"things": write_gallery(tmp_path / "things")}
-
-    def ask_the_index(route: Route) -> None:
-        body = json.loads(route.request.post_data or "{}")
-        body["bind"]["cache"] = {"index": "things", "k": 3}
-        route.continue_(post_data=json.dumps(body))
-
     with live_server(default_max_tokens=4, cache_indexes=index) as server, open_page(server.url) as page:
-        page.route("**/v1/chat/completions", ask_the_index)
-        attach(page, "image")
-        ask(page, "What is this?")
-        answered(page)
-        page.click("details.seen summary")
-        figures = page.locator(".neighbours figure")
+        figures = open_neighbours(page)
         expect(figures).to_have_count(3)
         expect(figures.first).to_contain_text(re.compile(r"thing-\d+ \d\.\d\d"))
         expect(figures.first).to_have_attribute("title", re.compile(r"\d+\.png"))
         expect(page.locator("details.seen")).to_contain_text("keeps no pictures")
+
+
+def test_neighbours_of_an_index_made_of_pictures_are_shown(tmp_path: Path) -> None:
+    for number, colour in enumerate([(200, 30, 30), (30, 200, 30), (30, 30, 200)]):
+        (tmp_path / f"{number}.png").write_bytes(picture(colour))
+    out = tmp_path / "index"
+    built = CliRunner().invoke(app, ["cache", "build", str(tmp_path), "--out", str(out), "--model", "tiny"])
+    assert built.exit_code == 0, built.output
+    options: dict[str, Any] = {"cache_indexes": {"things": out}, "dtype": "bfloat16"}
+    with live_server(default_max_tokens=4, **options) as server, open_page(server.url) as page:
+        pictures = open_neighbours(page).locator("img")
+        expect(pictures).to_have_count(3)
+        assert pictures.first.evaluate("image => image.naturalWidth") == 24
 
 
 def test_a_negative_weight_travels_with_its_part(page: Page) -> None:
