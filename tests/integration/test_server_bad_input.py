@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.support.live_server import (
-    CHAT,
     LiveServer,
     assert_refused,
     data_uri,
