@@ -221,11 +221,10 @@ class CacheChoice:
 class ChatRequest:
     """One validated chat completion request, free of HTTP.
 
-    `num_choices` is OpenAI's `n`. `scope` says which media make the condition: those of the latest user message
-    that has any, or all of the conversation. `raw_prompts`, when there are any, are decoded as they are, without
-    template and media, `num_choices` replies each; the messages are empty then. `tools` are told to the model. `cache`
-    None is the model's own choice; embeddings, keys and values are remembered for the `tenant` alone. `priority` and
-    `deadline_s` are those of its sequences (`DecodeRequest`).
+    `num_choices` is OpenAI's `n`. `scope`: the media of the latest user message that has any, or of all, make the
+    condition. `raw_prompts`, if any, are decoded as they are, without template and media, `num_choices` replies each;
+    the messages are empty then. `tools` are told to the model. `cache` None is the model's own choice; embeddings, keys and values are remembered for the `tenant` alone; `priority` and
+    `deadline_s` are `DecodeRequest`'s.
     """
 
     request_id: str
@@ -323,11 +322,9 @@ class ModalityEncoder(Protocol):
 
     def preprocess(self, media: DecodedMedia) -> Any:
         """Return one model-ready tensor; pure and cheap, safe in a worker thread."""
-        ...
 
     def encode(self, batch: Sequence[Any]) -> list[Embedding]:
         """Return one embedding per preprocessed row; a row never depends on its batch."""
-        ...
 
 
 class Adapter(Protocol):
@@ -339,7 +336,6 @@ class Adapter(Protocol):
         `confidence` in [0, 1] is the encoders' calibrated trust in the embedding's nearest name; an adapter that was
         trained to hedge does so when it is low, every other one conditions on the vector alone.
         """
-        ...
 
 
 class Tokenizer(Protocol):
@@ -365,7 +361,6 @@ class Tokenizer(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the raw bytes one token adds to the output; special tokens add none."""
-        ...
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
@@ -386,7 +381,6 @@ class DecoderBackend(Protocol):
 
         Raises `Overloaded` when the bounded queue is full and `EngineFault` when the engine failed on this row.
         """
-        ...
 
     def abort(self, request_id: str) -> None: ...
 
@@ -398,6 +392,5 @@ class VectorIndex(Protocol):
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Return `(B, k)` scores in falling order and the ids of the rows."""
-        ...
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> FloatArray: ...

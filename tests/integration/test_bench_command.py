@@ -35,7 +35,7 @@ def bench(server: LiveServer, *arguments: str) -> Result:
 
 def test_every_kind_is_asked_answered_and_counted(server: LiveServer, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    options = ("--mix", EVEN, "--requests", "15", "--rate", "200", "--json", "--html", str(report))
+    options = ("--mix", EVEN, "--requests", "15", "--rate", "200", "--seed", "1", "--json", "--html", str(report))
     result = bench(server, *options)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
