@@ -223,8 +223,8 @@ class ChatRequest:
 
     `num_choices` is OpenAI's `n`. `scope`: the media of the latest user message that has any, or of all, make the
     condition. `raw_prompts`, if any, are decoded as they are, without template and media, `num_choices` replies each;
-    the messages are empty then. `tools` are told to the model. `cache` None is the model's own choice; embeddings, keys and values are remembered for the `tenant` alone; `priority` and
-    `deadline_s` are `DecodeRequest`'s.
+    the messages are empty then. `tools` are told to the model. `cache` None is the model's own choice; embeddings, keys
+    and values are remembered for the `tenant` alone; `priority` and `deadline_s` are those of `DecodeRequest`.
     """
 
     request_id: str
