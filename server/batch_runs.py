@@ -27,6 +27,7 @@ T = TypeVar("T")
 KIND = "batch"
 ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")
 BUSY_STATUSES = (429, 503)
+LEFT_FOR_LIVE = 1  # of a key's requests, so that its client can still ask how the batch does
 BUSY_WAIT_S = 0.5  # before a line that met a full server is tried again
 
 
@@ -61,7 +62,7 @@ class BatchRunner:
         """
         async with self._places:
             key = self._context.keys.named(owner)
-            with self._context.throttle.admitted(key):
+            with self._context.throttle.admitted(key, leaving=LEFT_FOR_LIVE):
                 return await self._client.post(path, body, key)
 
     def _end(self, batch_id: str) -> None:

@@ -42,34 +42,38 @@ class KeyThrottle:
         self._accounts: dict[str, _Account] = {}
 
     @contextmanager
-    def admitted(self, key: ApiKey) -> Iterator[None]:
-        """Count one request while it runs. Raises `RateLimited` with the time to come back."""
+    def admitted(self, key: ApiKey, *, leaving: int = 0) -> Iterator[None]:
+        """Count one request while it runs; `leaving` keeps so much of the key's share for others, where it has more.
+
+        Raises `RateLimited` with the time to come back.
+        """
         account = self._accounts.get(key.name)
         if account is None:
             account = self._accounts[key.name] = _Account(math.inf, self._clock())
         concurrent = key.max_concurrent or self._max_concurrent
-        if concurrent is not None and account.num_running >= concurrent:
+        if concurrent is not None and account.num_running >= max(1, concurrent - leaving):
             raise RateLimited(
                 f"{concurrent} requests of this key are running, the limit (max_concurrent); wait for one"
             )
-        self._take(account, key.requests_per_minute or self._requests_per_minute)
+        self._take(account, key.requests_per_minute or self._requests_per_minute, leaving)
         account.num_running += 1
         try:
             yield
         finally:
             account.num_running -= 1
 
-    def _take(self, account: _Account, per_minute: int | None) -> None:
+    def _take(self, account: _Account, per_minute: int | None, leaving: int) -> None:
         now_s = self._clock()
         if per_minute is None:
             account.tokens, account.filled_s = math.inf, now_s
             return
         account.tokens = min(float(per_minute), account.tokens + (now_s - account.filled_s) * per_minute / 60)
         account.filled_s = now_s
-        if account.tokens < 1:
+        needed = min(per_minute, 1 + leaving)
+        if account.tokens < needed:
             raise RateLimited(
                 f"this key may send {per_minute} requests a minute (requests_per_minute); come back later",
-                retry_after_s=max(1, math.ceil((1 - account.tokens) * 60 / per_minute)),
+                retry_after_s=max(1, math.ceil((needed - account.tokens) * 60 / per_minute)),
             )
         account.tokens -= 1
 

@@ -69,3 +69,18 @@ def test_a_refusal_for_too_many_at_a_time_costs_nothing_of_the_minute() -> None:
                 raise AssertionError("two at a time")
     with throttle.admitted(ANN):
         assert throttle is not None
+
+
+def test_a_batch_leaves_room_for_its_own_client_where_there_is_any() -> None:
+    throttle = KeyThrottle(requests_per_minute=3, max_concurrent=2, clock=Clock())
+    with throttle.admitted(ANN, leaving=1):
+        with pytest.raises(RateLimited, match="max_concurrent"), throttle.admitted(ANN, leaving=1):
+            pass
+        with throttle.admitted(ANN):
+            pass
+    with pytest.raises(RateLimited, match="a minute"), throttle.admitted(ANN, leaving=1):
+        pass  # one token is left, and it is not for batches
+    with throttle.admitted(ANN):
+        pass
+    with throttle.admitted(BOB, leaving=1):  # a share of one is not divided
+        pass
