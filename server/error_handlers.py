@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
 
 from core.errors import (
     AppError,
@@ -158,6 +160,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            error.headers = {"Allow": _allowed_methods(request)}
         sentence, code = _http_sentence(request, error)
         trace_of(request).error_code = code
         body = _body(sentence, "not_found_error" if error.status_code == 404 else "invalid_request_error", code=code)
@@ -185,6 +189,19 @@ def _cut(text: str, max_bytes: int) -> str:
     while len(json.dumps(shown, ensure_ascii=False).encode("utf-8", "replace")) > max_bytes:
         shown, is_cut = shown[: len(shown) * 3 // 4], True
     return f"{shown}…" if is_cut else shown
+
+
+def _allowed_methods(request: Request) -> str:
+    """Return every method that some endpoint of this path takes; the router names those of the first one only."""
+    same_path = [route for route in _flat(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in same_path for method in getattr(route, "methods", None) or ()}))
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield the routes of included routers, which have no prefix here, in the place of these."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        yield from [route] if inner is None else _flat(inner.routes)
 
 
 def _http_sentence(request: Request, error: HTTPException) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.live_server import (
+    CHAT,
     LiveServer,
     assert_refused,
     data_uri,
@@ -269,6 +270,10 @@ def test_unknown_paths_and_methods_have_the_same_error_body(server: LiveServer) 
     refused = server.get("/v1/completions")
     assert_refused(refused, 405, "POST")
     assert refused.headers["allow"] == "POST"
+    with server.client() as client:
+        refused = client.put(CHAT)
+    assert_refused(refused, 405, "GET, POST")
+    assert refused.headers["allow"] == "GET, POST"
 
 
 def test_a_picture_in_the_field_of_a_sound_is_refused(server: LiveServer) -> None:
