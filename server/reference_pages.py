@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-import click
 import typer
 
 _CLI_INTRODUCTION = """# The command line
@@ -56,7 +55,7 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from _commands(child, f"{name} {child_name}")
 
 
-def _command_section(name: str, command: click.Command) -> str:
+def _command_section(name: str, command: Any) -> str:
     parameters = [parameter for parameter in command.params if parameter.name != "help"]
     usage = " ".join(
         part
