@@ -1,8 +1,7 @@
 """The video encoder of `mini`: the picture encoder on sampled frames, the film described by its scenes.
 
 Letters: F frames, E embedding, S scenes. ImageBind (Girdhar et al. 2023) averages the embeddings of a film's clips; so
-do we, but within a scene only, since the mean of a dog and a car is neither. The scenes' means are then blended by
-their lengths, as several media of one request are.
+do we, but within a scene only, since the mean of a dog and a car is neither: a film means what it shows longest.
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ from models.mini.encoder import MiniImageEncoder, preprocess_image
 MAX_BATCH = 8  # frames in one call of the picture network
 MIN_MEANING_KEPT = 0.5  # cosine of a frame with the scene so far; below it the frame shows something else
 MIN_COLOUR_MOVED = 0.2  # part of the pixels whose colour changed; below it a new meaning is the network's doubt
-MIN_SHARE = 0.15  # of the film's length; a shorter scene is a flash or a fade and does not count
-MAX_SCENES = 3  # the longest are blended: a mean of more names nothing
-RULE = "scenes1"  # part of the encoder's id; change it with the rule
+RULE = "scenes2"  # part of the encoder's id; change it with the rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class MiniVideoEncoder:
             self._scene(mean, frames[stretch], _span(clip.times_s, stretch))
             for mean, stretch in zip(means, stretches, strict=True)
         ]
-        shares = scene_shares([scene.end_s - scene.start_s for scene in scenes])  # (S,)
+        shares = scene_shares([scene.end_s - scene.start_s for scene in scenes], means)  # (S,)
         sureness = [scene.confidence for scene in scenes]
         return Embedding(
             vector=_unit(shares @ means),
@@ -106,14 +103,15 @@ def split_scenes(vectors: FloatArray, colours: FloatArray) -> list[slice]:
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(vectors)], strict=True)]
 
 
-def scene_shares(lengths_s: Sequence[float]) -> FloatArray:
-    """Return the scenes' parts of the blend `(S,)`, summing to 1: the lengths of the longest that are long enough."""
+def scene_shares(lengths_s: Sequence[float], means: FloatArray) -> FloatArray:
+    """Return the scenes' parts of the film's vector `(S,)`, summing to 1, from their lengths and unit means `(S, E)`.
+
+    Scenes that mean about the same are one subject; the subject shown longest is the film's, the first of equals.
+    """
     parts = np.array(lengths_s, dtype=np.float32)
-    parts /= parts.sum()
-    counted = np.zeros_like(parts)
-    longest = [scene for scene in np.argsort(-parts, kind="stable")[:MAX_SCENES] if parts[scene] >= MIN_SHARE]
-    chosen = longest or [int(parts.argmax())]
-    counted[chosen] = parts[chosen]
+    alike = means @ means.T >= MIN_MEANING_KEPT  # (S, S)
+    chosen = alike[int((alike @ parts).argmax())]  # (S,)
+    counted = np.where(chosen, parts, 0)
     return np.asarray(counted / counted.sum(), dtype=np.float32)
 
 

@@ -150,13 +150,16 @@ def prepare_linears(decoder: Llama, *, dtype: WeightsDtype) -> str:
     """Replace the linears of a bfloat16 CPU decoder in place and return what was chosen; it only infers afterwards.
 
     `auto` measures which rows 4-bit weights serve faster, and takes them only where they are exact. Other dtypes and
-    devices keep their linears. Raises `ConfigError` for a way that this machine or the decoder's shape does not have.
+    devices keep their linears, and a prepared decoder stays as it is. Raises `ConfigError` for a way that this machine
+    or the decoder's shape does not have.
     """
     weight = decoder.tok_embeddings.weight
     if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
         if dtype in ("int4", "int8"):
             raise ConfigError(f"weights_dtype {dtype} needs a bfloat16 decoder on the CPU; use auto")
         return "as loaded"
+    if any(isinstance(module, ByRows) for module in decoder.modules()):
+        return "as prepared before"
     if not has_onednn_bfloat16():
         if dtype in ("int4", "int8"):
             raise ConfigError(f"weights_dtype {dtype} needs a processor and a torch with oneDNN bfloat16; use auto")

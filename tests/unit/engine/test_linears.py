@@ -90,5 +90,8 @@ def test_a_prepared_decoder_scores_like_before(dtype: str) -> None:
         before = decoder.score(token_ids)
         prepare_linears(decoder, dtype=dtype)  # type: ignore[arg-type]
         after = decoder.score(token_ids)
+        prepare_linears(decoder, dtype=dtype)  # type: ignore[arg-type]
+        again = decoder.score(token_ids)
     assert isinstance(decoder.output, ByRows)
+    assert torch.equal(again, after), "a second engine on the same decoder finds it prepared"
     assert float((after - before).norm() / before.norm()) < (0.1 if dtype == "int8" else 0.03)

@@ -10,7 +10,7 @@ from core.types import AnyArray, DecodedMedia, FloatArray, Modality
 from models.bundle import ModelBundle
 from models.mini.encoder import MiniImageEncoder
 from models.mini.loader import load_mini
-from models.mini.video import MIN_SHARE, MiniVideoEncoder, scene_shares, split_scenes
+from models.mini.video import MiniVideoEncoder, scene_shares, split_scenes
 from tests.support.sample_films import shot
 
 
@@ -52,17 +52,17 @@ def test_a_film_of_one_scene_means_the_mean_of_its_frames(mini: ModelBundle, fil
     assert row.confidence == pytest.approx(scene.confidence)
 
 
-def test_a_cut_makes_two_scenes_that_are_blended_by_their_lengths(films: MiniVideoEncoder) -> None:
+def test_a_cut_makes_two_scenes_and_the_longer_one_speaks(films: MiniVideoEncoder) -> None:
     cat, coffee = shot("cat.jpg", 6), shot("coffee.jpg", 3)
     (row,) = films.encode([films.preprocess(as_film(cat + coffee))])
     first, second = row.scenes
     assert "cat" in first.name
     assert second.name in ("espresso", "coffee cup", "cup")
     assert (first.start_s, first.end_s, second.end_s) == (0.0, 3.0, 4.5)
-    assert (first.share, second.share) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
-    only_cat, only_coffee = films.encode([films.preprocess(as_film(part)) for part in (cat, coffee)])
-    blend = 2 / 3 * only_cat.vector + 1 / 3 * only_coffee.vector
-    np.testing.assert_allclose(row.vector, blend / np.linalg.norm(blend), atol=1e-4)
+    assert (first.share, second.share) == (1.0, 0.0)
+    (only_cat,) = films.encode([films.preprocess(as_film(cat))])
+    np.testing.assert_allclose(row.vector, only_cat.vector, atol=1e-4)
+    assert row.confidence == pytest.approx(only_cat.confidence, abs=1e-4)
 
 
 def test_a_flash_of_something_else_does_not_count(films: MiniVideoEncoder) -> None:
@@ -98,12 +98,11 @@ def test_a_new_meaning_with_the_same_colours_is_no_cut() -> None:
     assert split_scenes(unit_rows(0.0, 0.0, 0.3, 0.3), moved) == [slice(0, 4)]
 
 
-def test_the_longest_scenes_share_the_blend() -> None:
-    np.testing.assert_allclose(scene_shares([3, 1]), [0.75, 0.25])
-    np.testing.assert_allclose(scene_shares([5, 0.5, 5]), [0.5, 0, 0.5])
-    np.testing.assert_allclose(scene_shares([4, 2, 2, 2]), [0.5, 0.25, 0.25, 0])
-    assert MIN_SHARE > 0.1
-    np.testing.assert_allclose(scene_shares([1] * 10), [1, *[0] * 9])  # all are flashes: the first longest speaks
+def test_scenes_that_mean_the_same_speak_together_when_they_are_longest() -> None:
+    cat, kitten, car = unit_rows(0.0, 0.2, 1.5)
+    np.testing.assert_allclose(scene_shares([3, 1], np.stack((cat, car))), [1, 0])
+    np.testing.assert_allclose(scene_shares([2, 3, 2], np.stack((cat, car, kitten))), [0.5, 0, 0.5])
+    np.testing.assert_allclose(scene_shares([1, 1], np.stack((car, cat))), [1, 0])  # the first of equals
 
 
 def test_the_id_names_the_pictures_and_the_rule(mini: ModelBundle, films: MiniVideoEncoder) -> None:
