@@ -44,7 +44,7 @@ function neighbourPart(cache, neighbours) {
   return element(
     "div",
     {},
-    element("p", { class: "usage" }, `Nearest in the index ${cache?.index ?? ""}: ${neighbours.length} of them move the embedding.${note}`),
+    element("p", { class: "usage" }, `Pulled toward the ${neighbours.length} nearest of the index ${cache?.index ?? ""}.${note}`),
     element("div", { class: "neighbours", "aria-label": "Nearest in the gallery" }, ...shown.map(neighbourFigure)),
   );
 }
