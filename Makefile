@@ -4,6 +4,7 @@
 # make docs    the documentation site, in build/docs
 # make licences   the licence of every package and a bill of materials, in build/; make audit: known vulnerabilities
 # make serve-vllm, make test-vllm   the same with vLLM on the CPU, in .venv-vllm (several gigabytes)
+# make scale-demo, make test-scale   two replicas of each part under Ray Serve on this machine, in .venv-ray
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
@@ -23,9 +24,10 @@ $(error MEDIA is full or minimal, got $(MEDIA))
 endif
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
+RAY_VENV := .venv-ray
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm
+.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm scale-demo test-scale
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -95,6 +97,23 @@ serve-vllm: $(VLLM_VENV)/.installed
 
 test-vllm: $(VLLM_VENV)/.installed
 	$(VLLM_VENV)/bin/python -m pytest -W default tests/vllm
+
+# Ray and what it brings, over the packages of .venv, which stay as they are.
+$(RAY_VENV)/.installed: requirements/scale.txt $(VENV)/.runtime-installed
+	@echo "Installing Ray into $(RAY_VENV)"
+	@$(BIN)/python -m venv --without-pip $(RAY_VENV)
+	@for folder in $(RAY_VENV)/lib/python3.*/site-packages; do \
+	  printf '%s\n' "$$PWD" "$$PWD"/$(VENV)/lib/python3.*/site-packages >"$$folder/bindchat_layer.pth"; \
+	done
+	@$(BIN)/python -m pip --python $(RAY_VENV)/bin/python install --quiet --disable-pip-version-check --no-deps -r requirements/scale.txt
+	@touch $@
+
+scale-demo: $(RAY_VENV)/.installed $(VENV)/.media-$(MEDIA)
+	RAY_USAGE_STATS_ENABLED=0 $(RAY_VENV)/bin/python docker/ray/local_cluster.py docker/ray/serve.yaml
+
+# A cluster starts with it, which takes a minute or more on two cores: no part of `make test`.
+test-scale: $(RAY_VENV)/.installed $(VENV)/.dev-installed
+	$(RAY_VENV)/bin/python -m pytest -W default tests/scale
 
 docker-check:
 	@docker/check.sh

@@ -26,6 +26,7 @@ from cache_index.visual_cache import RefineSettings, VisualCache, normalize
 from core.errors import AppError
 from core.types import FloatArray
 from engine.encoding.files import FileEmbedder
+from engine.encoding.medium import LocalEncoder
 from engine.encoding.runner import EncoderRunner, EncodingConfig
 from engine.encoding.service import EncodingService
 from engine.intake import MediaIntake
@@ -59,7 +60,7 @@ def embed_tree(files: Sequence[Path], model: str, audio_encoder: str) -> tuple[F
     """Return unit embeddings of the files that could be embedded, and these files."""
     bundle = load_model(model, torch.float32, audio_encoder=audio_encoder)
     limits = MediaLimits()
-    service = EncodingService(DecodeWorkers(limits), EncoderRunner(bundle.encoders, EncodingConfig()))
+    service = EncodingService(LocalEncoder(DecodeWorkers(limits), EncoderRunner(bundle.encoders, EncodingConfig())))
     with FileEmbedder(service, MediaIntake(limits), encoder_id=bundle.joint_space_id) as embed:
         outcomes = embed(files)
     kept = [(path, row) for path, row in zip(files, outcomes, strict=True) if not isinstance(row, AppError)]

@@ -252,7 +252,9 @@ class DecodeRequest:
 
     `continues_text` says that the reply goes on in the prompt's own text, so that a first space belongs to it. Keys and
     values are reused between requests of one `tenant` only. A lower `priority` is served earlier. At `deadline_s`, on
-    the clock of `time.monotonic`, the request ends with `DeadlineExceeded`, running or waiting.
+    the clock of `time.monotonic`, the request ends with `DeadlineExceeded`, running or waiting. Of several machines the
+    one that has served a `conversation` has its keys and values; empty for a request of none. Without `is_streamed`
+    nobody sees a part of the reply, so that it may come at its end and be begun again elsewhere.
     """
 
     request_id: str
@@ -263,6 +265,8 @@ class DecodeRequest:
     tenant: str = ""
     priority: int = 0
     deadline_s: float | None = None
+    conversation: str = ""
+    is_streamed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

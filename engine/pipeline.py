@@ -33,7 +33,7 @@ from engine.encoding.service import (
     gather_or_cancel,
     joint_confidence,
 )
-from engine.prompting import PromptBuilder, media_in_scope
+from engine.prompting import PromptBuilder, conversation_key, media_in_scope
 from engine.streams import merge
 from models.bundle import ModelBundle
 
@@ -318,7 +318,7 @@ class Pipeline:
         known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo} if joint else {}
         known["started_ns"] = timer.started_ns
         on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, is_conditioned=is_conditioned, **known))
-        seed = request.sampling.seed
+        seed, conversation = request.sampling.seed, conversation_key(request, condition)
         return [
             DecodeRequest(
                 request_id=f"{request.request_id}/{place * request.num_choices + choice}",
@@ -329,6 +329,8 @@ class Pipeline:
                 tenant=request.tenant,
                 priority=request.priority,
                 deadline_s=request.deadline_s,
+                conversation=conversation,
+                is_streamed=request.stream,
             )
             for place, token_ids in enumerate(prompts)
             for choice in range(request.num_choices)

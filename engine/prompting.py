@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from core.errors import PromptTooLong
-from core.types import BindScope, ChatMessage, ChatRequest, MediaBlob, Tokenizer
+from core.types import BindScope, ChatMessage, ChatRequest, Condition, MediaBlob, Tokenizer
 from engine.tool_prompt import turns_with_tools
 from models.bundle import ModelBundle
+
+_NUM_KEY_TOKENS = 32  # of a raw prompt: what continues a text begins like it
 
 
 class PromptBuilder:
@@ -63,6 +66,28 @@ def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[M
         return tuple(blob for message in messages for blob in message.media)
     with_media = (message.media for message in reversed(messages) if message.role == "user" and message.media)
     return next(with_media, ())
+
+
+def conversation_key(request: ChatRequest, condition: Condition) -> str:
+    """Return what every turn of one conversation has in common: tenant, condition, and all up to the first question.
+
+    Keys and values are reused under the same tenant and condition only. Raw prompts count by their first tokens.
+    """
+    users = (place for place, message in enumerate(request.messages) if message.role == "user")
+    opening = request.messages[: next(users, len(request.messages)) + 1]
+    digest = hashlib.sha256(
+        repr(
+            (
+                request.tenant,
+                [(message.role, message.text) for message in opening],
+                request.tools,
+                [prompt[:_NUM_KEY_TOKENS] for prompt in request.raw_prompts],
+            )
+        ).encode()
+    )
+    if condition is not None:
+        digest.update(condition.prompts.tobytes())
+    return digest.hexdigest()
 
 
 def check_length(num_prompt_tokens: int, max_tokens: int, max_context: int, *, param: str = "messages") -> None:

@@ -125,17 +125,17 @@ class ClipVisionEncoder:
     modality = Modality.IMAGE
 
     def __init__(self, tower: ClipVisualTower) -> None:
-        self._tower = tower.eval()
+        self.model = tower.eval()
         self.encoder_id = f"clip-{weights_digest(tower)}"
 
     def preprocess(self, media: DecodedMedia) -> Tensor:
         """Return `(3, R, R)` of an image: shorter side to R, centre, CLIP's mean and deviation."""
-        return image_tensor(media.array, self._tower.config.resolution)
+        return image_tensor(media.array, self.model.config.resolution)
 
     @torch.inference_mode()
     def encode(self, batch: Sequence[Tensor]) -> list[Embedding]:
         """Return the tokens of each image, flattened to `(T E,)` and not normalised."""
-        tokens = self._tower(torch.stack(tuple(batch)).to(self._tower.proj)).float().cpu().numpy()  # (B, T, E)
+        tokens = self.model(torch.stack(tuple(batch)).to(self.model.proj)).float().cpu().numpy()  # (B, T, E)
         return [Embedding(vector=row.ravel(), encoder_id=self.encoder_id) for row in tokens]
 
 

@@ -20,10 +20,11 @@ from models.adapters.options import AdapterOptions
 from models.bundle import CacheOptions, ModelBundle
 from models.checkpoints import file_sha256, read_checkpoint, read_json, require_same_keys
 from models.conversion_journal import MANIFEST_NAME, write_json
+from models.llama.config import LlamaConfig
 from models.llama.hf import HfSource, read_hf_config
 from models.llama.model import Llama
 from models.llama.tokenizer_files import load_tokenizer
-from models.llama.weights import load_llama
+from models.llama.weights import load_llama, shape_of_llama
 from models.registry import ADAPTERS
 from models.released_encoders import LOADERS, EncoderFile, Encoders, EncoderSizes
 
@@ -106,10 +107,13 @@ def verify_folder(folder: Path) -> list[str]:
     return faults
 
 
-def load_folder(folder: Path | str, dtype: torch.dtype) -> ModelBundle:
+def load_folder(
+    folder: Path | str, dtype: torch.dtype, *, with_decoder: bool = True, with_encoders: bool = True
+) -> ModelBundle:
     """Load a converted model: decoder and encoders in `dtype`, the adapter in float32, and name its `knn.index`.
 
-    Digests are checked by `verify_folder`, not here. Raises `CheckpointError` naming file and key at fault.
+    Without its decoder the model has only the shape of one, and without encoders none; neither is read then. Digests
+    are checked by `verify_folder`, not here. Raises `CheckpointError` naming file and key at fault.
     """
     folder = Path(folder)
     manifest = FolderManifest.read(folder)
@@ -121,9 +125,11 @@ def load_folder(folder: Path | str, dtype: torch.dtype) -> ModelBundle:
     adapter = ADAPTERS.load(manifest.family).from_reference(own, manifest.options)
     if isinstance(adapter, nn.Module):
         adapter.eval().requires_grad_(False)
-    decoder = _load_decoder(folder, adapter, {key: stored[key] for key in stored.keys() - own.keys()}, dtype)
+    extras = {key: stored[key] for key in stored.keys() - own.keys()}
+    config = _decoder_config(folder, adapter, extras)
+    decoder = _load_decoder(folder, config, extras, dtype) if with_decoder else shape_of_llama(config, dtype)
     encoders: Encoders = {}
-    if manifest.encoder_file is not None:
+    if with_encoders and manifest.encoder_file is not None:
         encoders = LOADERS[manifest.family](EncoderFile(folder / manifest.encoder_file, manifest.sizes), dtype)
     template, index = folder / TEMPLATE_NAME, folder / INDEX_NAME
     return ModelBundle(
@@ -141,15 +147,18 @@ def load_folder(folder: Path | str, dtype: torch.dtype) -> ModelBundle:
     )
 
 
-def _load_decoder(folder: Path, adapter: Any, extras: Mapping[str, Tensor], dtype: torch.dtype) -> Llama:
+def _decoder_config(folder: Path, adapter: Any, extras: Mapping[str, Tensor]) -> LlamaConfig:
     config = read_hf_config(folder)
     factors = [value for key, value in extras.items() if key.endswith(".adapter_down")]
-    config = replace(
+    return replace(
         config,
         adapted_layers=adapter.adapted_layers(config.num_layers),
         num_adapter_tokens=adapter.num_tokens,
         adapter_lora_rank=factors[0].shape[1] if factors else 0,
     )
+
+
+def _load_decoder(folder: Path, config: LlamaConfig, extras: Mapping[str, Tensor], dtype: torch.dtype) -> Llama:
     decoder = load_llama(config, HfSource(folder), dtype, where=str(folder))
     kept = {f"{DECODER_PREFIX}{name}": buffer for name, buffer in decoder.named_buffers() if ".adapter_" in name}
     if config.adapted_layers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -69,6 +70,10 @@ def main() -> None:
     }
     everything = closure([*read_requirements("runtime.in"), *read_requirements("dev.in")])
     dev = {package: version for package, version in everything.items() if package not in runtime | media}
+    if find_spec("ray") is not None:
+        scale = closure(read_requirements("scale.in"))
+        own = {package: version for package, version in scale.items() if package not in runtime | media}
+        write_lock("scale.txt", "scale.in", own)
     models, audio = (
         {str(canonicalize_name(r.name)): str(r.specifier).removeprefix("==") for r in read_requirements(name)}
         for name in ("models.in", "audio.in")

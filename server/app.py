@@ -92,7 +92,8 @@ async def _load(app: FastAPI, build: ServiceBuilder, on_loaded: LoadObserver) ->
         service.measurements.listen(context.metrics.observe)
         if context.tracer is not None:
             service.measurements.listen(context.tracer.observe)
-        await asyncio.to_thread(fail_interrupted, service.documents)
+        if service.stored_documents is not None:
+            await asyncio.to_thread(fail_interrupted, service.stored_documents)
         context.loaded = service
         await app.state.batches.resume()
         context.log.event("model_ready", model=context.settings.model, load_s=round(time.perf_counter() - started_s, 3))

@@ -50,7 +50,9 @@ class BatchRunner:
 
     async def resume(self) -> None:
         """Take up what a stopped server left unfinished."""
-        documents = self._context.service().documents
+        documents = self._context.service().stored_documents
+        if documents is None:
+            return
         for owner, batch in await asyncio.to_thread(documents.everyone, KIND):
             if batch["status"] in ACTIVE:
                 self.start(owner, batch)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AppError, InvalidRequest, UnknownName
-from server.context import AppContext
+from server.context import AppContext, Service
 from server.error_handlers import is_fault
 from server.event_tape import Event, EventTape
 from server.response_output import ResponseDraft
@@ -33,7 +33,8 @@ class ResponseRun:
         self._trace = trace
         self._body = body
         self._id = response_id
-        self._documents = self._service.documents
+        if body.is_stored or body.background or body.previous_response_id:
+            require_documents(self._service)
         self.items = input_items(body)
         self.draft: ResponseDraft
         self.tape = EventTape()  # of a background run
@@ -42,9 +43,9 @@ class ResponseRun:
         """Check everything and start the reply. Raises what a chat raises, in the names of a response."""
         max_messages = self._context.settings.max_messages
         previous, owner = self._body.previous_response_id, self._trace.owner
-        history = (
-            await asyncio.to_thread(history_of, self._documents, owner, previous, max_messages) if previous else []
-        )
+        history: list[dict[str, Any]] = []
+        if previous:
+            history = await asyncio.to_thread(history_of, self._service.documents, owner, previous, max_messages)
         chat = chat_of(self._body, history, self.items)
         try:
             builder = self._context.request_builder(self._service, owner)
@@ -102,7 +103,7 @@ class ResponseRun:
         """Store the response with its input, unless the client asked not to."""
         if self._body.is_stored:
             stored = {"id": self._id, "response": self.draft.document, "input": self.items}
-            await asyncio.to_thread(self._documents.put, KIND, self._trace.owner, stored)
+            await asyncio.to_thread(self._service.documents.put, KIND, self._trace.owner, stored)
 
     async def in_background(self, running: RunningReply) -> dict[str, Any]:
         """Store the queued response, go on with it in a task of the app, and return it as it is now."""
@@ -142,6 +143,15 @@ class ResponseRun:
                 await asyncio.to_thread(self._documents.put, EVENTS, self._trace.owner, told)
         except AppError as error:
             self._trace.log.fault("events_not_kept", error)
+
+
+def require_documents(service: Service) -> None:
+    """Raise `InvalidRequest` when the server keeps no responses, which one that is stored or continued needs."""
+    if service.stored_documents is None:
+        raise InvalidRequest(
+            "this server keeps no responses: send store: false, without background and previous_response_id",
+            param="store",
+        )
 
 
 def history_of(documents: DocumentStore, owner: str, response_id: str, max_items: int) -> list[dict[str, Any]]:

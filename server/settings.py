@@ -124,6 +124,14 @@ class VllmSettings(BaseModel):
     )
 
 
+class RaySettings(BaseModel):
+    """Ray"""
+
+    ray_max_in_flight: int = Field(
+        default=1024, ge=1, description="sequences of one ingress replica, running and waiting; see scaling.md"
+    )
+
+
 class RequestLimits(BaseModel):
     """Limits of a request"""
 
@@ -225,6 +233,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     AccessSettings,
     ModelSettings,
     VllmSettings,
+    RaySettings,
     RequestLimits,
     MediaSettings,
     FileSettings,
@@ -240,6 +249,7 @@ class Settings(
     AccessSettings,
     ModelSettings,
     VllmSettings,
+    RaySettings,
     RequestLimits,
     MediaSettings,
     FileSettings,

@@ -13,11 +13,15 @@ from server.context import ModelFacts, Service
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from cache_index.embedding_memo import EmbeddingMemo
+    from core.types import DecoderBackend
     from engine.backends import DecodingConfig
     from engine.backends.vllm.options import VllmOptions
     from engine.document_store import DocumentStore
     from engine.encoding.caches import VisualCaches
     from engine.encoding.files import FileEmbedder
+    from engine.encoding.medium import LocalEncoder, MediumEncoder
+    from engine.encoding.service import EncodingService
     from engine.file_store import FileStore
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
@@ -53,39 +57,75 @@ def damaged_files(settings: Settings) -> list[str]:
     return verify_folder(Path(settings.model)) if is_folder(settings.model) else []
 
 
-def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
-    """Connect everything that serves a loaded model."""
-    from cache_index.embedding_memo import EmbeddingMemo
+def build_front(settings: Settings) -> Service:
+    """Load what an ingress replica of a Ray Serve application needs, and connect it to the other replicas.
+
+    Raises what `build_service` raises, and `ConfigError` outside of such an application.
+    """
+    from engine.scale.encoders import remote_encoder
+    from models.parts import ModelPart, load_part
+    from models.registry import DTYPES
+
+    bundle = load_part(settings.model, DTYPES[settings.dtype], ModelPart.FRONT, audio_encoder=settings.audio_encoder)
+    return connect_service(settings, bundle, remote_encoder(bundle.encoders))
+
+
+def build_decoder(settings: Settings) -> DecoderBackend:
+    """Load what a decoder replica of a Ray Serve application needs. Raises what `build_service` raises."""
+    from engine.backends import BACKENDS
+    from models.devices import share_threads
+    from models.parts import ModelPart, load_part
+    from models.registry import DTYPES
+
+    threads = share_threads(settings.num_threads)
+    bundle = load_part(settings.model, DTYPES[settings.dtype], ModelPart.DECODER)
+    decoding = _decoding_config(settings, bundle, _max_context(settings, bundle), threads)
+    return BACKENDS.load(settings.backend)(bundle, decoding)
+
+
+def build_encoders(settings: Settings, device: str) -> EncodingService:
+    """Load what an encoder replica of a Ray Serve application needs, its encoders on `device`.
+
+    Raises what `build_service` raises, and `ConfigError` for encoders that do not run there.
+    """
+    from engine.encoding.service import EncodingService
+    from models.parts import ModelPart, load_part, move_encoders
+    from models.registry import DTYPES
+
+    bundle = load_part(settings.model, DTYPES[settings.dtype], ModelPart.ENCODERS, audio_encoder=settings.audio_encoder)
+    if device != "cpu":
+        move_encoders(bundle.encoders, device)
+    return EncodingService(_local_encoder(settings, bundle, Measurements(), settings.num_threads), memo=_memo(settings))
+
+
+def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEncoder | None = None) -> Service:
+    """Connect everything that serves a loaded model; without an `encoder` its media are encoded in this process."""
     from engine.backends import BACKENDS
     from engine.batch_journal import BatchJournal
     from engine.encoding.fusion import fuse, only_medium
-    from engine.encoding.runner import EncoderRunner, EncodingConfig
     from engine.encoding.service import EncodingService
     from engine.intake import MediaIntake
     from engine.pipeline import Pipeline, PipelineConfig
-    from media.decode import DecodeWorkers
     from media.fetch import RemoteFetcher
     from models.devices import share_threads
 
     limits, measurements = _media_limits(settings), Measurements()
-    max_context = min(settings.max_context or bundle.decoder.config.max_context, bundle.decoder.config.max_context)
+    max_context = _max_context(settings, bundle)
     threads = share_threads(settings.num_threads)
-    decoding = _decoding_config(settings, bundle, max_context, threads)
     caches = _visual_caches(settings, bundle)
     pipeline = Pipeline(
         bundle,
-        BACKENDS.load(settings.backend)(bundle, decoding),
+        BACKENDS.load(settings.backend)(bundle, _decoding_config(settings, bundle, max_context, threads)),
         EncodingService(
-            DecodeWorkers(limits, measurements=measurements),
-            EncoderRunner(bundle.encoders, EncodingConfig(num_threads=threads.encoders), measurements=measurements),
+            encoder or _local_encoder(settings, bundle, measurements, threads.encoders),
             caches=caches,
             measurements=measurements,
-            memo=EmbeddingMemo(settings.max_memo_bytes) if settings.max_memo_bytes else None,
+            memo=_memo(settings),
             blend=only_medium if bundle.takes_image_tokens else fuse,
         ),
         PipelineConfig(
             max_context=max_context,
-            max_in_flight=settings.max_slots + settings.max_queue,
+            max_in_flight=settings.ray_max_in_flight if encoder else settings.max_slots + settings.max_queue,
             max_tokens_in_flight=settings.max_tokens_in_flight,
             stall_after_s=settings.stall_after_s,
             created_s=int(time.time()),
@@ -105,6 +145,30 @@ def connect_service(settings: Settings, bundle: ModelBundle) -> Service:
     )
 
 
+def _max_context(settings: Settings, bundle: ModelBundle) -> int:
+    longest = bundle.decoder.config.max_context
+    return min(settings.max_context or longest, longest)
+
+
+def _memo(settings: Settings) -> EmbeddingMemo | None:
+    from cache_index.embedding_memo import EmbeddingMemo
+
+    return EmbeddingMemo(settings.max_memo_bytes) if settings.max_memo_bytes else None
+
+
+def _local_encoder(
+    settings: Settings, bundle: ModelBundle, measurements: Measurements, num_threads: int | None
+) -> LocalEncoder:
+    from engine.encoding.medium import LocalEncoder
+    from engine.encoding.runner import EncoderRunner, EncodingConfig
+    from media.decode import DecodeWorkers
+
+    return LocalEncoder(
+        DecodeWorkers(_media_limits(settings), measurements=measurements),
+        EncoderRunner(bundle.encoders, EncodingConfig(num_threads=num_threads), measurements=measurements),
+    )
+
+
 def build_file_embedder(settings: Settings) -> FileEmbedder:
     """Load the model's encoders for commands that embed files without a server; start it with `with`.
 
@@ -112,19 +176,15 @@ def build_file_embedder(settings: Settings) -> FileEmbedder:
     """
     from core.types import Modality
     from engine.encoding.files import FileEmbedder
-    from engine.encoding.runner import EncoderRunner, EncodingConfig
     from engine.encoding.service import EncodingService
     from engine.intake import MediaIntake
-    from media.decode import DecodeWorkers
     from models.registry import DTYPES, load_model
 
     bundle = load_model(settings.model, DTYPES[settings.dtype], audio_encoder=settings.audio_encoder)
     if Modality.IMAGE not in bundle.encoders or bundle.takes_image_tokens:
         raise ConfigError(f"model {bundle.name} has no joint space to index; name one that embeds pictures")
-    limits = _media_limits(settings)
-    runner = EncoderRunner(bundle.encoders, EncodingConfig(num_threads=settings.num_threads))
-    service = EncodingService(DecodeWorkers(limits), runner)
-    return FileEmbedder(service, MediaIntake(limits), encoder_id=bundle.joint_space_id)
+    service = EncodingService(_local_encoder(settings, bundle, Measurements(), settings.num_threads))
+    return FileEmbedder(service, MediaIntake(_media_limits(settings)), encoder_id=bundle.joint_space_id)
 
 
 def _file_store(settings: Settings) -> FileStore | None:
@@ -139,10 +199,15 @@ def _file_store(settings: Settings) -> FileStore | None:
     return FileStore(settings.files_dir, quota)
 
 
-def _document_store(settings: Settings) -> DocumentStore:
-    """Return the store of responses and batches, in memory when there is no folder. Raises `ConfigError`."""
+def _document_store(settings: Settings) -> DocumentStore | None:
+    """Return the store of responses and batches, in memory when there is no folder. Raises `ConfigError`.
+
+    One of several ingress replicas has none: what one keeps, the others would not find.
+    """
     from engine.document_store import DocumentQuota, DocumentStore
 
+    if settings.backend == "ray":
+        return None
     quota = DocumentQuota(
         max_documents=settings.max_responses,
         max_bytes=settings.max_responses_bytes,

@@ -61,5 +61,6 @@ BACKENDS: Registry[BackendFactory] = Registry(
         "native": "engine.backends.native.backend:build_native",
         "echo": "engine.backends.echo:build_echo",
         "vllm": "engine.backends.vllm.backend:build_vllm",
+        "ray": "engine.scale.backend:build_ray",
     },
 )

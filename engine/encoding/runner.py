@@ -101,9 +101,7 @@ class EncoderRunner:
 
     def check(self, modality: Modality) -> None:
         """Raise `UnsupportedMedia` that lists what this model reads."""
-        if modality not in self._encoders:
-            known = ", ".join(self._encoders) or "text only"
-            raise UnsupportedMedia(f"this model does not read {modality}; it reads: {known}", param="messages")
+        find_encoder(self._encoders, modality)
 
     def _run(self) -> None:
         if self._config.num_threads is not None:
@@ -167,3 +165,11 @@ class EncoderRunner:
             return error
         self._log.fault("encode_failed", error, modality=job.modality)
         return EngineFault("the encoder failed on this medium; the log has the details")
+
+
+def find_encoder(encoders: Mapping[Modality, ModalityEncoder], modality: Modality) -> ModalityEncoder:
+    """Return the encoder of a modality. Raises `UnsupportedMedia` that lists what this model reads."""
+    if modality not in encoders:
+        known = ", ".join(encoders) or "text only"
+        raise UnsupportedMedia(f"this model does not read {modality}; it reads: {known}", param="messages")
+    return encoders[modality]

@@ -9,17 +9,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
-import numpy as np
-
-from cache_index.embedding_memo import EmbeddingMemo, EncodedMedium, MemoKey, MemoStats
+from cache_index.embedding_memo import EmbeddingMemo, MemoKey, MemoStats
 from core.errors import InvalidRequest
 from core.telemetry import Measurements, StageTimer
-from core.types import CacheChoice, DecodedMedia, Embedding, FloatArray, MediaBlob, Modality, Scene
+from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Scene
 from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
-from engine.encoding.runner import EncoderRunner
+from engine.encoding.medium import MediumEncoder, MediumEncoding
 from engine.encoding.sharing import SharedWork
 
 T = TypeVar("T")
@@ -64,16 +62,6 @@ class JointEmbedding:
         return "partial" if len(known) > 1 else "hit" if known == {True} else "miss"
 
 
-class MediaDecoder(Protocol):
-    """Turn bytes into arrays, within budgets, somewhere that a bad file cannot harm."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def decode(self, blob: MediaBlob) -> DecodedMedia: ...
-
-
 class EncodingService:
     """Own the way from `MediaBlob`s to one `(E,)` vector.
 
@@ -83,34 +71,30 @@ class EncodingService:
 
     def __init__(
         self,
-        decoder: MediaDecoder,
-        runner: EncoderRunner,
+        encoder: MediumEncoder,
         *,
         caches: VisualCaches | None = None,
         measurements: Measurements | None = None,
         memo: EmbeddingMemo | None = None,
         blend: Blend = fuse,
     ) -> None:
-        self._decoder = decoder
-        self._runner = runner
+        self._encoder = encoder
         self._caches = caches
         self._measurements = measurements or Measurements()
         self._memo = memo
-        self._shared: SharedWork[EncodedMedium] = SharedWork()
+        self._shared: SharedWork[MediumEncoding] = SharedWork()
         self._blend = blend
 
     async def start(self) -> None:
-        await self._decoder.start()
-        await self._runner.start()
+        await self._encoder.start()
 
     async def stop(self) -> None:
-        await self._runner.stop()
-        await self._decoder.stop()
+        await self._encoder.stop()
 
     def check(self, media: Sequence[MediaBlob]) -> None:
         """Raise `UnsupportedMedia` for a modality without an encoder, before anything is decoded."""
         for blob in media:
-            self._runner.check(blob.modality)
+            self._encoder.encoder_id(blob.modality)
 
     def memo_stats(self) -> MemoStats | None:
         """Return the counters of the memo, None without one."""
@@ -138,9 +122,28 @@ class EncodingService:
             vector, report = await asyncio.to_thread(self._caches.refine, joint.vector, *chosen)
         return replace(joint, vector=vector, cache=report)
 
-    async def _embed_one(self, blob: MediaBlob, tenant: str) -> tuple[Embedding, MediumReport]:
+    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
+        """Return one encoded medium, from the memo if it is known there."""
+        if self._memo is None:
+            return await self._encoder.encode(blob, tenant)
+        key = MemoKey(
+            encoder_id=self._encoder.encoder_id(blob.modality),
+            content_sha256=blob.sha256,
+            decode_options=f"{blob.modality} {blob.container} {blob.sampling}",
+            tenant=tenant,
+        )
+        if (known := self._memo.get(key)) is not None:
+            return MediumEncoding(medium=known, stages_ms={}, from_memo=True)
+        is_twin = self._shared.is_running(key)
         timer = StageTimer()
-        medium, from_memo = await self._remembered(blob, tenant, timer)
+        with timer.stage("wait_for_twin") if is_twin else nullcontext():
+            encoded = await self._shared.run(key, lambda: self._encoder.encode(blob, tenant))
+        self._memo.put(key, encoded.medium)
+        return replace(encoded, stages_ms=timer.milliseconds, from_memo=True) if is_twin else encoded
+
+    async def _embed_one(self, blob: MediaBlob, tenant: str) -> tuple[Embedding, MediumReport]:
+        encoded = await self.encode(blob, tenant)
+        medium = encoded.medium
         report = MediumReport(
             modality=blob.modality,
             container=blob.container,
@@ -151,45 +154,10 @@ class EncodingService:
             frame_times_s=medium.frame_times_s,
             confidence=medium.embedding.confidence,
             scenes=medium.embedding.scenes,
-            stages_ms=timer.milliseconds,
-            from_memo=from_memo,
+            stages_ms=encoded.stages_ms,
+            from_memo=None if self._memo is None else encoded.from_memo,
         )
         return medium.embedding, report
-
-    async def _remembered(self, blob: MediaBlob, tenant: str, timer: StageTimer) -> tuple[EncodedMedium, bool | None]:
-        if self._memo is None:
-            return await self._encode(blob, timer), None
-        key = MemoKey(
-            encoder_id=self._runner.encoder_id(blob.modality),
-            content_sha256=blob.sha256,
-            decode_options=f"{blob.modality} {blob.container} {blob.sampling}",
-            tenant=tenant,
-        )
-        if (known := self._memo.get(key)) is not None:
-            return known, True
-        is_twin = self._shared.is_running(key)
-        with timer.stage("wait_for_twin") if is_twin else nullcontext():
-            medium = await self._shared.run(key, lambda: self._encode(blob, timer))
-        self._memo.put(key, medium)
-        return medium, is_twin
-
-    async def _encode(self, blob: MediaBlob, timer: StageTimer) -> EncodedMedium:
-        with timer.stage("decode"):
-            media = await self._decoded(blob)
-        with timer.stage("encode"):
-            embedding = await self._runner.encode(blob.modality, media)
-        return EncodedMedium(
-            embedding=embedding,
-            shape=media.array.shape,
-            sample_rate_hz=media.sample_rate_hz,
-            frames_per_s=media.frames_per_s,
-            frame_times_s=media.frame_times_s,
-        )
-
-    async def _decoded(self, blob: MediaBlob) -> DecodedMedia:
-        if blob.modality is Modality.TEXT:  # its encoder takes UTF-8
-            return DecodedMedia(container=blob.container, array=np.frombuffer(blob.data, dtype=np.uint8))
-        return await self._decoder.decode(blob)
 
 
 def joint_confidence(media: Sequence[MediumReport]) -> float | None:

@@ -87,10 +87,15 @@ class _NoRandomStart(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def shape_of_llama(config: LlamaConfig, dtype: torch.dtype) -> Llama:
+    """Return a decoder that has shapes and no storage, for whom its weights are elsewhere."""
+    with torch.device("meta"), _NoRandomStart():
+        return Llama(config).to(dtype).requires_grad_(False)
+
+
 def empty_llama(config: LlamaConfig, dtype: torch.dtype) -> Llama:
     """Return a frozen decoder with unset weights of `dtype`; rotary frequencies and gates stay float32."""
-    with torch.device("meta"), _NoRandomStart():
-        model = Llama(config)
+    model = shape_of_llama(config, dtype)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype), requires_grad=False))

@@ -22,6 +22,7 @@ TEST_FOLDERS = {
     "integration",
     "golden",
     "vllm",
+    "scale",
     "architecture",
     "gpu",
     "security",
@@ -31,6 +32,7 @@ TEST_FOLDERS = {
 # Imported where they are needed; the error says what to install.
 OPTIONAL_PACKAGES = {
     "vllm",
+    "ray",
     "onnxruntime",
     "opentelemetry-api",
     "opentelemetry-sdk",
@@ -78,7 +80,7 @@ def test_a_running_layer_imports_only_declared_dependencies(layer: str) -> None:
     assert not undeclared, "name it in requirements/runtime.in with a reason, then make lock"
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "media.txt", "dev.txt", "models.txt", "audio.txt", "cuda.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "media.txt", "dev.txt", "models.txt", "audio.txt", "cuda.txt", "scale.txt"])
 def test_every_locked_requirement_is_pinned_exactly(lock: str) -> None:
     lines = (ROOT / "requirements" / lock).read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith(("#", "-r "))]
@@ -88,7 +90,7 @@ def test_every_locked_requirement_is_pinned_exactly(lock: str) -> None:
 
 @pytest.mark.parametrize(
     ("source", "lock"),
-    [("runtime.in", "runtime.txt"), ("media.in", "media.txt"), ("dev.in", "dev.txt"), ("models.in", "models.txt")],
+    [("runtime.in", "runtime.txt"), ("media.in", "media.txt"), ("dev.in", "dev.txt"), ("models.in", "models.txt"), ("scale.in", "scale.txt")],
 )
 def test_every_direct_requirement_is_in_its_lock(source: str, lock: str) -> None:
     locked = _requirement_names(lock) | (_requirement_names("runtime.txt") if source == "dev.in" else set())

@@ -12,7 +12,7 @@ from core.errors import AppError
 from core.registry import Registry
 from tests.architecture.source_tree import ROOT, RUNNING_LAYERS, parse, python_files
 
-OPTIONAL_PACKAGES = {"vllm"}
+OPTIONAL_PACKAGES = {"vllm", "ray"}
 
 
 def _registry_names() -> Iterator[tuple[str, str]]:

@@ -23,7 +23,8 @@ from tests.support.tiny_engine import (
     until,
 )
 
-HERE = [name for name in BACKENDS.names() if name != "vllm"]  # its promises are tested in tests/vllm, where it is
+ELSEWHERE = {"vllm", "ray"}  # their promises are tested in tests/vllm and tests/scale, where they are installed
+HERE = [name for name in BACKENDS.names() if name not in ELSEWHERE]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("name", HERE)]
 

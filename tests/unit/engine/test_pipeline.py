@@ -35,6 +35,7 @@ from core.types import (
     SamplingParams,
 )
 from engine.backends import BACKENDS, DecodingConfig
+from engine.encoding.medium import LocalEncoder
 from engine.encoding.runner import EncoderRunner, EncodingConfig
 from engine.encoding.service import EncodingService
 from engine.pipeline import ChoiceEvent, Pipeline, PipelineConfig, Watchdog
@@ -160,7 +161,7 @@ async def running_pipeline(
     bundle = build_bundle(gates, adapter)
     decoding = DecodingConfig(max_slots=max_slots, max_queue=16, max_context=MAX_CONTEXT, num_threads=1)
     encoders = EncoderRunner(bundle.encoders, EncodingConfig(num_threads=1))
-    encoding = EncodingService(ArrayDecoder(gates.decode), encoders)
+    encoding = EncodingService(LocalEncoder(ArrayDecoder(gates.decode), encoders))
     config = PipelineConfig(max_context=MAX_CONTEXT, max_in_flight=max_in_flight, created_s=7)
     pipeline = Pipeline(bundle, BACKENDS.load(backend)(bundle, decoding), encoding, config)
     await pipeline.start()

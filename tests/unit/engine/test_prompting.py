@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from core.errors import PromptTooLong
-from core.types import BindScope, ChatMessage, ChatRequest, MediaBlob, Modality, SamplingParams
-from engine.prompting import PromptBuilder, media_in_scope
+from core.types import AdapterPrompt, BindScope, ChatMessage, ChatRequest, MediaBlob, Modality, SamplingParams
+from engine.prompting import PromptBuilder, conversation_key, media_in_scope
 from models.bundle import ModelBundle
 from models.tiny import load_tiny
 
@@ -82,3 +83,26 @@ def test_a_prompt_that_does_not_fit_is_refused_with_its_numbers() -> None:
         builder.build(chat)
     builder.max_context = length + 60
     assert len(builder.build(chat)) == length
+
+
+def test_every_turn_of_a_conversation_has_one_key_and_others_have_their_own() -> None:
+    opening = (ChatMessage(role="system", text="be brief"), ChatMessage(role="user", text="what is this?"))
+    later = (*opening, ChatMessage(role="assistant", text="a cat"), ChatMessage(role="user", text="is it old?"))
+    seen, other = (AdapterPrompt(prompts=np.full((2, 1, 4), value, dtype=np.float32)) for value in (1, 2))
+    key = conversation_key(request(*opening), seen)
+    assert conversation_key(request(*later, max_tokens=3), seen) == key
+    different = [
+        conversation_key(request(*opening), other),
+        conversation_key(request(*opening), None),
+        conversation_key(request(opening[1]), seen),
+        conversation_key(request(opening[0], later[3]), seen),
+        conversation_key(replace(request(*opening), tenant="somebody"), seen),
+    ]
+    assert len({key, *different}) == 6
+
+
+def test_raw_prompts_that_continue_each_other_have_one_key() -> None:
+    begun = replace(request(), raw_prompts=(tuple(range(40)),))
+    longer, different = (replace(request(), raw_prompts=(ids,)) for ids in (tuple(range(60)), tuple(range(1, 41))))
+    assert conversation_key(begun, None) == conversation_key(longer, None)
+    assert conversation_key(begun, None) != conversation_key(different, None)

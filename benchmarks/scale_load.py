@@ -1,0 +1,172 @@
+"""Load a running Ray application, kill a replica under it if asked, and count what became of each request.
+
+    python -m benchmarks.scale_load --url http://127.0.0.1:8250 --kill Decoders --kill-after 10
+
+Every client asks one question after the other. Requests begin until `--seconds` are over and are then waited for. After
+a refusal (429) a client waits a tenth of a second; refusals are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.chat_client import CHAT_PATH, REQUEST_TIMEOUT_S, picture_message, stream
+
+PROCESS_TITLE = "ray::ServeReplica:bindchat:"
+REFUSED = 429
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the requests: counts by outcome, tokens, and times of those that ended well."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    num_tokens: int = 0
+    ttft_s: list[float] = field(default_factory=list)
+    total_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """The figures of one run."""
+
+    clients: int
+    seconds: float
+    requests_per_s: float
+    tokens_per_s: float
+    ttft_p50_ms: float
+    ttft_p95_ms: float
+    total_p50_ms: float
+    outcomes: dict[str, int]
+    killed_after_s: float | None
+
+
+async def run_load(chosen: argparse.Namespace) -> LoadReport:
+    """Load the server and return the figures."""
+    picture = None if chosen.picture is None else chosen.picture.read_bytes()
+    tally, started_s = Tally(), time.perf_counter()
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=chosen.url, timeout=REQUEST_TIMEOUT_S, limits=limits) as client:
+        killing = asyncio.create_task(_kill_later(chosen.kill, chosen.kill_after, started_s))
+        until_s = started_s + chosen.seconds
+        clients = [_client(client, number, chosen, picture, until_s, tally) for number in range(chosen.clients)]
+        await asyncio.gather(*clients)
+        killed_after_s = await killing
+    elapsed_s = time.perf_counter() - started_s
+    return LoadReport(
+        clients=chosen.clients,
+        seconds=round(elapsed_s, 1),
+        requests_per_s=round(len(tally.total_s) / elapsed_s, 2),
+        tokens_per_s=round(tally.num_tokens / elapsed_s, 1),
+        ttft_p50_ms=_percentile_ms(tally.ttft_s, 0.5),
+        ttft_p95_ms=_percentile_ms(tally.ttft_s, 0.95),
+        total_p50_ms=_percentile_ms(tally.total_s, 0.5),
+        outcomes=dict(sorted(tally.outcomes.items())),
+        killed_after_s=killed_after_s,
+    )
+
+
+async def _client(
+    client: httpx.AsyncClient,
+    number: int,
+    chosen: argparse.Namespace,
+    picture: bytes | None,
+    until_s: float,
+    tally: Tally,
+) -> None:
+    turn = 0
+    while time.perf_counter() < until_s:
+        turn += 1
+        question = f"{chosen.question} ({number}.{turn})" if chosen.distinct else chosen.question
+        body = {
+            "model": chosen.model,
+            "messages": [picture_message(question, picture)],
+            "max_tokens": chosen.max_tokens,
+        }
+        is_streamed = turn % 2 == 0 if chosen.mixed else True
+        outcome = await _outcome(client, body, is_streamed, tally)
+        tally.outcomes[f"{'streamed' if is_streamed else 'whole'}: {outcome}"] += 1
+
+
+async def _outcome(client: httpx.AsyncClient, body: dict[str, Any], is_streamed: bool, tally: Tally) -> str:
+    """Ask once and say how it ended."""
+    started_s = time.perf_counter()
+    try:
+        if is_streamed:
+            timing = await stream(client, body)
+            tally.ttft_s.append(timing.ttft_s)
+            tally.num_tokens += timing.completion_tokens
+        else:
+            answer = await client.post(CHAT_PATH, json=body)
+            answer.raise_for_status()
+            tally.num_tokens += answer.json()["usage"]["completion_tokens"]
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == REFUSED:
+            await asyncio.sleep(0.1)
+        return f"status {error.response.status_code}"
+    except RuntimeError:  # an error frame after the stream had begun
+        return "ended by an error event"
+    except httpx.TransportError as error:
+        return f"connection lost ({type(error).__name__})"
+    tally.total_s.append(time.perf_counter() - started_s)
+    return "complete"
+
+
+async def _kill_later(deployment: str | None, after_s: float, started_s: float) -> float | None:
+    """Kill one replica of a deployment on this machine, and return when."""
+    if deployment is None:
+        return None
+    await asyncio.sleep(after_s)
+    pid = replica_processes(deployment)[0]
+    os.kill(pid, signal.SIGKILL)
+    print(f"killed {deployment} replica, process {pid}")
+    return round(time.perf_counter() - started_s, 1)
+
+
+def replica_processes(deployment: str) -> list[int]:
+    """Return the replicas of a deployment on this machine. Raises `SystemExit` when there are none."""
+    wanted = f"{PROCESS_TITLE}{deployment}".encode()
+    folders = (path for path in Path("/proc").iterdir() if path.name.isdigit())
+    found = sorted(int(path.name) for path in folders if (path / "cmdline").read_bytes().startswith(wanted))
+    if not found:
+        raise SystemExit(f"no process of {deployment} runs here; is the application up?")
+    return found
+
+
+def _percentile_ms(seconds: Sequence[float], share: float) -> float:
+    if not seconds:
+        return 0.0
+    return round(sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))] * 1000, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Load a Ray application and count what became of each request.")
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--question", default="What is this?")
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--max-tokens", type=int, default=32)
+    parser.add_argument("--distinct", action="store_true", help="every question is another one")
+    parser.add_argument("--mixed", action="store_true", help="every other reply is whole instead of streamed")
+    parser.add_argument("--kill", choices=["Decoders", "Encoders", "Ingress"], help="kill one replica of these")
+    parser.add_argument("--kill-after", type=float, default=10, help="seconds")
+    report = asyncio.run(run_load(parser.parse_args()))
+    print(json.dumps(asdict(report), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The seam of encoding: one medium's bytes to its embedding, in this process or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from cache_index.embedding_memo import EncodedMedium
+from core.telemetry import StageTimer
+from core.types import DecodedMedia, MediaBlob, Modality
+from engine.encoding.runner import EncoderRunner
+
+
+class MediaDecoder(Protocol):
+    """Turn bytes into arrays, within budgets, somewhere that a bad file cannot harm."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def decode(self, blob: MediaBlob) -> DecodedMedia: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediumEncoding:
+    """An encoded medium, the milliseconds of each stage, and whether a memo behind the encoder knew it."""
+
+    medium: EncodedMedium
+    stages_ms: Mapping[str, float]
+    from_memo: bool = False
+
+
+class MediumEncoder(Protocol):
+    """Turn the bytes of one medium into its embedding, here or on another machine."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def encoder_id(self, modality: Modality) -> str:
+        """Return whose embeddings a modality gets. Raises `UnsupportedMedia` without an encoder for it."""
+        ...
+
+    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
+        """Return the embedding; cancelling the call abandons the row."""
+        ...
+
+
+class LocalEncoder:
+    """Decode in killable worker processes and encode in this process."""
+
+    def __init__(self, decoder: MediaDecoder, runner: EncoderRunner) -> None:
+        self._decoder = decoder
+        self._runner = runner
+
+    async def start(self) -> None:
+        await self._decoder.start()
+        await self._runner.start()
+
+    async def stop(self) -> None:
+        await self._runner.stop()
+        await self._decoder.stop()
+
+    def encoder_id(self, modality: Modality) -> str:
+        self._runner.check(modality)
+        return self._runner.encoder_id(modality)
+
+    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
+        timer = StageTimer()
+        with timer.stage("decode"):
+            media = await self._decoded(blob)
+        with timer.stage("encode"):
+            embedding = await self._runner.encode(blob.modality, media)
+        medium = EncodedMedium(
+            embedding=embedding,
+            shape=media.array.shape,
+            sample_rate_hz=media.sample_rate_hz,
+            frames_per_s=media.frames_per_s,
+            frame_times_s=media.frame_times_s,
+        )
+        return MediumEncoding(medium=medium, stages_ms=timer.milliseconds)
+
+    async def _decoded(self, blob: MediaBlob) -> DecodedMedia:
+        if blob.modality is Modality.TEXT:  # its encoder takes UTF-8
+            return DecodedMedia(container=blob.container, array=np.frombuffer(blob.data, dtype=np.uint8))
+        return await self._decoder.decode(blob)

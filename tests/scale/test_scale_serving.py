@@ -1,0 +1,123 @@
+"""One model over several replicas: the same answers, one memo, one place for a conversation, growth, and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from core.errors import ConfigError
+from tests.scale.cluster import MAX_SLOTS, SETTINGS, Cluster
+from tests.support.live_server import (
+    CHAT,
+    LONG,
+    assert_refused,
+    chat_body,
+    image_part,
+    live_server,
+    picture,
+    reply_text,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+def ask(text: str, colour: tuple[int, int, int] | None = None) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    return parts if colour is None else [*parts, image_part(picture(colour))]
+
+
+def test_replies_are_those_of_one_process(cluster: Cluster) -> None:
+    questions = [ask("hello"), ask("what is this?", (200, 30, 30)), ask("what is this?", (10, 30, 250))]
+    with live_server(max_slots=MAX_SLOTS) as alone:
+        wanted = [reply_text(alone.chat(question, max_tokens=12)) for question in questions]
+    assert [reply_text(cluster.chat(question, max_tokens=12)) for question in questions] == wanted
+    assert len(set(wanted)) == 3
+
+
+def test_a_medium_is_known_to_every_ingress_replica(cluster: Cluster) -> None:
+    question = ask("which colour?", (1, 2, 3))
+    used = [cluster.chat(question).headers["x-bindchat-memo"] for _ in range(8)]
+    assert used == ["miss"] + ["hit"] * 7
+
+
+def test_a_broken_medium_is_refused_as_ever(cluster: Cluster) -> None:
+    broken = [{"type": "text", "text": "hm"}, image_part(picture()[:60])]
+    assert_refused(cluster.chat(broken), 422, "image")
+
+
+def test_a_conversation_finds_its_keys_and_values_again(cluster: Cluster) -> None:
+    for number in range(6):
+        turns = [{"role": "user", "content": ask(f"conversation {number}", (9 * number, 0, 0))}]
+        first = cluster.chat(messages=turns, max_tokens=6, ignore_eos=False, temperature=0.5, seed=number)
+        turns += [{"role": "assistant", "content": reply_text(first)}, {"role": "user", "content": "and then?"}]
+        second = cluster.chat(messages=turns)
+        opening = first.json()["usage"]["prompt_tokens"]
+        assert second.json()["usage"]["prompt_tokens_details"]["cached_tokens"] >= opening - 1
+
+
+async def test_a_disconnect_frees_the_slot_of_the_replica(cluster: Cluster) -> None:
+    async with cluster.async_client() as client:
+        body = chat_body("never mind", max_tokens=LONG, stream=True)
+        async with client.stream("POST", CHAT, json=body) as answer:
+            await anext(answer.aiter_lines())
+    health = cluster.wait_for(lambda health: health.get("slots_in_use") == 0 and health["queue_length"] == 0, 60)
+    assert health["requests_in_flight"] == 0
+
+
+async def test_more_work_brings_a_third_decoder_and_too_much_is_refused(cluster: Cluster) -> None:
+    async with cluster.async_client() as client:
+        bodies = [chat_body(f"load {number}", max_tokens=LONG) for number in range(60)]
+        loads = [asyncio.create_task(client.post(CHAT, json=body)) for body in bodies]
+        answers = list(await asyncio.gather(*loads))
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert {answer.status_code for answer in answers} == {200, 429}
+        assert all(answer.headers["retry-after"] for answer in refused)
+        rest = [body for body, answer in zip(bodies, answers, strict=True) if answer.status_code == 429]
+        while rest:  # what was refused comes again, as a client would, until there is room
+            answers = await asyncio.gather(*(client.post(CHAT, json=body) for body in rest[:20]))
+            rest = [body for body, a in zip(rest[:20], answers, strict=True) if a.status_code == 429] + rest[20:]
+    health = await asyncio.to_thread(cluster.wait_for, lambda health: health.get("slots_total") == 3 * MAX_SLOTS)
+    assert health["slots_total"] == 3 * MAX_SLOTS
+
+
+def test_responses_are_answered_but_not_kept(cluster: Cluster) -> None:
+    with cluster.client() as client:
+        kept = client.post("/v1/responses", json={"model": "tiny", "input": "hello"})
+        assert_refused(kept, 400, "keeps no responses", "store: false", param="store")
+        answered = client.post("/v1/responses", json={"model": "tiny", "input": "hello", "store": False})
+    assert answered.json()["status"] in {"completed", "incomplete"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        ({"backend": "ray"}, "what the decoder replicas run"),
+        ({"files_dir": "files"}, "keeps files, responses and batches for one process"),
+        ({"max_slotz": 3}, "did you mean max_slots"),
+    ],
+)
+def test_settings_that_an_application_cannot_honour_are_refused(chosen: dict[str, Any], sentence: str) -> None:
+    from server.ray_app import build
+
+    with pytest.raises(ConfigError, match=sentence):
+        build({**SETTINGS, **chosen})
+
+
+def test_a_replica_of_vllm_has_as_many_gpus_as_it_splits_its_model_over() -> None:
+    from server.ray_app import check_gpus
+    from server.settings import Settings
+
+    split = Settings(backend="vllm", vllm_tensor_parallel_size=2, vllm_pipeline_parallel_size=2)
+    check_gpus(split, 4)
+    with pytest.raises(ConfigError, match="set num_gpus of Decoders to 4"):
+        check_gpus(split, 1)
+
+
+def test_the_backend_ray_says_where_it_runs() -> None:
+    from engine.backends import BACKENDS, DecodingConfig
+    from tests.support.tiny_engine import tiny_bundle
+
+    with pytest.raises(ConfigError, match=r"serve run docker/ray/serve\.yaml"):
+        BACKENDS.load("ray")(tiny_bundle(), DecodingConfig())
