@@ -3,7 +3,9 @@
     python -m benchmarks.scale_load --url http://127.0.0.1:8250 --kill Decoders --kill-after 10
 
 Every client asks one question after the other. Requests begin until `--seconds` are over and are then waited for. After
-a refusal (429) a client waits a tenth of a second; refusals are counted.
+a refusal (429) a client waits a tenth of a second; refusals are counted. `core_ms_per_request` are the milliseconds of
+one core that each part took for a completed request, its worker processes counted in: unlike rates they can be compared
+on a shared machine. They are left out when a replica is killed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,12 @@ import httpx
 from benchmarks.chat_client import CHAT_PATH, REQUEST_TIMEOUT_S, picture_message, stream
 
 PROCESS_TITLE = "ray::ServeReplica:bindchat:"
+PARTS = {
+    "ingress": (f"{PROCESS_TITLE}Ingress", "ray::ProxyActor"),
+    "encoders": (f"{PROCESS_TITLE}Encoders",),
+    "decoders": (f"{PROCESS_TITLE}Decoders",),
+}
+CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 REFUSED = 429
 
 
@@ -51,6 +60,8 @@ class LoadReport:
     total_p50_ms: float
     outcomes: dict[str, int]
     killed_after_s: float | None
+    core_ms_per_request: dict[str, float]
+    core_ms_per_token: dict[str, float]
 
 
 async def run_load(chosen: argparse.Namespace) -> LoadReport:
@@ -59,11 +70,13 @@ async def run_load(chosen: argparse.Namespace) -> LoadReport:
     tally, started_s = Tally(), time.perf_counter()
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=chosen.url, timeout=REQUEST_TIMEOUT_S, limits=limits) as client:
+        busy_s = core_seconds()
         killing = asyncio.create_task(_kill_later(chosen.kill, chosen.kill_after, started_s))
         until_s = started_s + chosen.seconds
         clients = [_client(client, number, chosen, picture, until_s, tally) for number in range(chosen.clients)]
         await asyncio.gather(*clients)
         killed_after_s = await killing
+        used_s = {} if chosen.kill else {part: now_s - busy_s[part] for part, now_s in core_seconds().items()}
     elapsed_s = time.perf_counter() - started_s
     return LoadReport(
         clients=chosen.clients,
@@ -75,6 +88,8 @@ async def run_load(chosen: argparse.Namespace) -> LoadReport:
         total_p50_ms=_percentile_ms(tally.total_s, 0.5),
         outcomes=dict(sorted(tally.outcomes.items())),
         killed_after_s=killed_after_s,
+        core_ms_per_request=_each_ms(used_s, len(tally.total_s)),
+        core_ms_per_token=_each_ms(used_s, tally.num_tokens),
     )
 
 
@@ -137,12 +152,54 @@ async def _kill_later(deployment: str | None, after_s: float, started_s: float) 
 
 def replica_processes(deployment: str) -> list[int]:
     """Return the replicas of a deployment on this machine. Raises `SystemExit` when there are none."""
-    wanted = f"{PROCESS_TITLE}{deployment}".encode()
-    folders = (path for path in Path("/proc").iterdir() if path.name.isdigit())
-    found = sorted(int(path.name) for path in folders if (path / "cmdline").read_bytes().startswith(wanted))
+    found = sorted(pid for pid, process in processes().items() if process.title.startswith(PROCESS_TITLE + deployment))
     if not found:
         raise SystemExit(f"no process of {deployment} runs here; is the application up?")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A running process: its parent, its title, and the seconds of a core that it and its ended children took."""
+
+    parent: int
+    title: str
+    busy_s: float
+
+
+def processes() -> dict[int, Process]:
+    """Return the processes of this machine."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                title = (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
+                busy_s = sum(map(int, fields[11:15])) / CLOCK_TICKS_PER_S
+                found[int(folder.name)] = Process(int(fields[1]), title, busy_s)
+    return found
+
+
+def core_seconds() -> dict[str, float]:
+    """Return what the processes of each part, and those below them, have taken so far."""
+    running = processes()
+
+    def titles(pid: int) -> list[str]:
+        """Return the titles of a process and of those above it."""
+        found = []
+        while pid in running:
+            found.append(running[pid].title)
+            pid = running[pid].parent
+        return found
+
+    return {
+        part: sum(p.busy_s for pid, p in running.items() if any(title.startswith(begin) for title in titles(pid)))
+        for part, begin in PARTS.items()
+    }
+
+
+def _each_ms(seconds: Mapping[str, float], number: int) -> dict[str, float]:
+    return {part: round(value / number * 1000, 2) for part, value in seconds.items()} if number else {}
 
 
 def _percentile_ms(seconds: Sequence[float], share: float) -> float:

@@ -54,7 +54,7 @@ class Part:
 
     def replicas(self, requests_per_s: float, utilisation: float) -> int:
         """Return the replicas needed, at least two: one may die."""
-        return max(2, math.ceil(requests_per_s * self.seconds_per_request / utilisation))
+        return max(2, math.ceil(round(requests_per_s * self.seconds_per_request / utilisation, 6)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose, PyOptions
 
+from server.configuration import load_settings
 from tests.architecture.source_tree import ROOT
 
 KUBERNETES = sorted(
@@ -105,6 +106,21 @@ def test_pods_are_probed_where_the_server_answers_without_a_key() -> None:
 def _metrics_of(text: str) -> set[str]:
     """Return the metrics that expressions name, histograms without the parts Prometheus adds."""
     return {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"bindchat_[a-z_]+", text)}
+
+
+def test_the_ray_application_has_settings_that_exist_and_fits_its_demo() -> None:
+    config = yaml.safe_load((ROOT / "docker" / "ray" / "serve.yaml").read_text())
+    assert config["http_options"]["host"] == "127.0.0.1"
+    (application,) = config["applications"]
+    assert load_settings(application["args"], environ={}).model == "mini"  # raises for a name that is no setting
+    assert {deployment["name"] for deployment in application["deployments"]} == {"Ingress", "Encoders", "Decoders"}
+    cores = 0.0
+    for deployment in application["deployments"]:
+        scaling = deployment.get("autoscaling_config", {})
+        least, most = (scaling.get(key, deployment.get("num_replicas")) for key in ("min_replicas", "max_replicas"))
+        assert 2 <= least <= most
+        cores += most * deployment["ray_actor_options"]["num_cpus"]
+    assert cores <= 2
 
 
 def test_dashboards_and_alerts_ask_for_metrics_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ import yaml
 from tests.architecture.source_tree import ROOT
 from tests.support.live_server import CHAT, chat_body
 
-MAX_SLOTS = 4
+MAX_SLOTS = 8
 START_TIMEOUT_S = 240
 POLL_S = 0.3
 SETTINGS = {"model": "tiny", "dtype": "float32", "num_threads": 1, "max_slots": MAX_SLOTS, "max_queue": 12}
@@ -76,6 +77,11 @@ class Cluster:
         """Kill one replica of a deployment without a word."""
         os.kill(self.replicas(deployment)[0], signal.SIGKILL)
 
+    def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
+        """Return the events of that name with those fields from the log of all replicas."""
+        lines = map(json.loads, (self.log_dir / "server.jsonl").read_text().splitlines())
+        return [event for event in lines if event.get("event") == name and fields.items() <= event.items()]
+
     def _pause(self) -> None:
         try:
             code = self.process.wait(POLL_S)
@@ -112,7 +118,8 @@ def _config(port: int, log_dir: Path) -> dict[str, Any]:
         "autoscaling_config": {
             "min_replicas": 2,
             "max_replicas": 3,
-            "target_ongoing_requests": 3,
+            "target_ongoing_requests": 12,  # more than the slots: only what waits makes it grow
+            "look_back_period_s": 4,
             "upscale_delay_s": 4,
             "downscale_delay_s": 600,
         },
@@ -124,7 +131,11 @@ def _config(port: int, log_dir: Path) -> dict[str, Any]:
         "args": {**SETTINGS, "log_dir": str(log_dir)},
         "deployments": [{"name": "Ingress", **few}, {"name": "Encoders", **few}, {"name": "Decoders", **growing}],
     }
-    return {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
+    return {
+        "http_options": {"host": "127.0.0.1", "port": port},
+        "logging_config": {"enable_access_log": False},
+        "applications": [application],
+    }
 
 
 def _descendants(root: int) -> Iterator[int]:

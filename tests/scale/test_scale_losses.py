@@ -9,11 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.scale.cluster import Cluster
+from tests.scale.cluster import MAX_SLOTS, Cluster
 from tests.support.live_server import CHAT, LONG, chat_body, image_part, picture, reply_text
 
 pytestmark = pytest.mark.anyio
-NUM_STREAMS = 6
 
 
 async def streamed(client: httpx.AsyncClient, text: str, begun: asyncio.Event) -> list[dict[str, Any]]:
@@ -28,30 +27,27 @@ async def streamed(client: httpx.AsyncClient, text: str, begun: asyncio.Event) -
     return frames
 
 
-async def whole(client: httpx.AsyncClient, number: int, max_tokens: int) -> str:
-    return reply_text(await client.post(CHAT, json=chat_body(f"whole {number}", max_tokens=max_tokens)))
+async def whole(client: httpx.AsyncClient, number: int) -> str:
+    return reply_text(await client.post(CHAT, json=chat_body(f"whole {number}", max_tokens=LONG)))
 
 
 async def test_a_decoder_that_dies_ends_its_own_streams_and_nothing_else(cluster: Cluster) -> None:
     await asyncio.to_thread(cluster.wait_for_replicas, "Decoders", 2)
-    async with cluster.async_client() as client:
-        begun = [asyncio.Event() for _ in range(NUM_STREAMS)]
-        streams = [
-            asyncio.create_task(streamed(client, f"stream {number}", event)) for number, event in enumerate(begun)
-        ]
+    begun = [asyncio.Event() for _ in range(MAX_SLOTS)]
+    async with cluster.async_client() as client:  # as many of each as fill the slots of two replicas
+        running = [asyncio.create_task(whole(client, number)) for number in range(MAX_SLOTS)]
+        streams = [asyncio.create_task(streamed(client, f"stream {i}", event)) for i, event in enumerate(begun)]
         await asyncio.gather(*(event.wait() for event in begun))
-        waiting = [asyncio.create_task(whole(client, number, 200)) for number in range(12)]
-        await asyncio.sleep(0)
         cluster.kill("Decoders")
-        replies = await asyncio.gather(*waiting)
+        replies = await asyncio.gather(*running)
         ended = [frames[-1] for frames in await asyncio.gather(*streams)]
-        again = [await whole(client, number, 200) for number in range(12)]
-    assert replies == again  # a whole reply that was begun again is the same one
+        assert replies == await asyncio.gather(*(whole(client, number) for number in range(MAX_SLOTS)))
     lost = [frame["error"]["code"] for frame in ended if "error" in frame]
     assert lost == ["engine_fault"] * len(lost)
-    assert 0 < len(lost) < NUM_STREAMS
+    assert 0 < len(lost) < MAX_SLOTS
     finished = [frame["choices"][0]["finish_reason"] for frame in ended if "error" not in frame]
     assert finished == ["length"] * len(finished)
+    assert cluster.events("replica_lost", method="complete", attempt=1)  # whole replies were begun again
     await asyncio.to_thread(cluster.wait_for_replicas, "Decoders", 2)
 
 
@@ -64,6 +60,22 @@ async def test_an_encoder_that_dies_costs_no_request(cluster: Cluster) -> None:
         cluster.kill("Encoders")
         answers = await asyncio.gather(*asked)
     assert [answer.status_code for answer in answers] == [200] * len(bodies)
+
+
+async def test_an_ingress_that_dies_leaves_nothing_running(cluster: Cluster) -> None:
+    await asyncio.to_thread(cluster.wait_for_replicas, "Ingress", 2)
+    begun = [asyncio.Event() for _ in range(MAX_SLOTS)]
+    async with cluster.async_client() as client:
+        streams = [asyncio.create_task(streamed(client, f"stream {i}", event)) for i, event in enumerate(begun)]
+        await asyncio.gather(*(event.wait() for event in begun))
+        cluster.kill("Ingress")
+        ended = await asyncio.gather(*streams, return_exceptions=True)
+        lost = [end for end in ended if isinstance(end, httpx.TransportError)]
+        whole_ends = [end[-1]["choices"][0]["finish_reason"] for end in ended if isinstance(end, list)]
+        assert len(lost) + len(whole_ends) == MAX_SLOTS
+        assert whole_ends == ["length"] * len(whole_ends)
+        assert reply_text(await client.post(CHAT, json=chat_body("still there?")))
+    await asyncio.to_thread(cluster.wait_for, lambda health: health.get("slots_in_use") == 0)
 
 
 def test_the_application_heals_to_its_old_size(cluster: Cluster) -> None:
