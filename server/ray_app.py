@@ -11,8 +11,10 @@ from typing import Any
 import ray
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import TaskCancelledError
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import ConfigError
 from core.telemetry import EventLog
@@ -64,7 +66,25 @@ class Ingress:
         configure_logging(settings.log_dir, settings.log_level)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._settings, build_front)
+        app = create_app(self._settings, build_front)
+        app.add_middleware(DisconnectMiddleware)
+        return app
+
+
+class DisconnectMiddleware:
+    """Say that the client has left as ASGI does, where Serve cancels the call that waits for its next message."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def next_message() -> Message:
+            try:
+                return await receive()
+            except TaskCancelledError:
+                return {"type": "http.disconnect"}
+
+        await self._app(scope, next_message, send)
 
 
 def build(arguments: dict[str, Any]) -> Application:

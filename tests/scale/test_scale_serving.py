@@ -64,6 +64,7 @@ async def test_a_disconnect_frees_the_slot_of_the_replica(cluster: Cluster) -> N
             await anext(answer.aiter_lines())
     health = cluster.wait_for(lambda health: health.get("slots_in_use") == 0 and health["queue_length"] == 0, 60)
     assert health["requests_in_flight"] == 0
+    assert not cluster.events("request_failed")
 
 
 async def test_more_work_brings_a_third_decoder_and_too_much_is_refused(cluster: Cluster) -> None:
