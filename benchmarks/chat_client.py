@@ -23,6 +23,7 @@ class StreamTiming:
     completion_tokens: int
     ttft_s: float
     decode_s: float
+    prompt_tokens: int = 0
 
     @property
     def total_s(self) -> float:
@@ -54,17 +55,21 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> StreamTimin
     """Stream one answer and time it. Raises `httpx.HTTPStatusError` on a refusal."""
     body = {**body, "stream": True, "stream_options": {"include_usage": True}}
     pieces: list[str] = []
-    completion_tokens = 0
+    completion_tokens = prompt_tokens = 0
     started = first = last = time.perf_counter()
     async for frame in _frames(client, body):
         if usage := frame.get("usage"):
-            completion_tokens = int(usage["completion_tokens"])
+            completion_tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
         if piece := "".join(choice["delta"].get("content") or "" for choice in frame["choices"]):
             last = time.perf_counter()
             first = first if pieces else last
             pieces.append(piece)
     return StreamTiming(
-        text="".join(pieces), completion_tokens=completion_tokens, ttft_s=first - started, decode_s=last - first
+        text="".join(pieces),
+        completion_tokens=completion_tokens,
+        ttft_s=first - started,
+        decode_s=last - first,
+        prompt_tokens=prompt_tokens,
     )
 
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -33,6 +34,7 @@ PARTS = {
     "encoders": (f"{PROCESS_TITLE}Encoders",),
     "decoders": (f"{PROCESS_TITLE}Decoders",),
 }
+WORDS = ("river", "seven", "table", "green", "walk", "under", "music", "paper", "early", "stone", "bright", "cloud")
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 REFUSED = 429
 
@@ -43,8 +45,18 @@ class Tally:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     num_tokens: int = 0
+    num_prompt_tokens: int = 0
     ttft_s: list[float] = field(default_factory=list)
     total_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the clients of one run share; `until_s` is on the clock of `time.perf_counter`."""
+
+    tally: Tally
+    picture: bytes | None
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +67,14 @@ class LoadReport:
     seconds: float
     requests_per_s: float
     tokens_per_s: float
+    prompt_tokens_per_request: float
+    tokens_per_request: float
     ttft_p50_ms: float
     ttft_p95_ms: float
     total_p50_ms: float
     outcomes: dict[str, int]
     killed_after_s: float | None
     core_ms_per_request: dict[str, float]
-    core_ms_per_token: dict[str, float]
 
 
 async def run_load(chosen: argparse.Namespace) -> LoadReport:
@@ -72,9 +85,8 @@ async def run_load(chosen: argparse.Namespace) -> LoadReport:
     async with httpx.AsyncClient(base_url=chosen.url, timeout=REQUEST_TIMEOUT_S, limits=limits) as client:
         busy_s = core_seconds()
         killing = asyncio.create_task(_kill_later(chosen.kill, chosen.kill_after, started_s))
-        until_s = started_s + chosen.seconds
-        clients = [_client(client, number, chosen, picture, until_s, tally) for number in range(chosen.clients)]
-        await asyncio.gather(*clients)
+        load = Load(tally, picture, started_s + chosen.seconds)
+        await asyncio.gather(*(_client(client, number, chosen, load) for number in range(chosen.clients)))
         killed_after_s = await killing
         used_s = {} if chosen.kill else {part: now_s - busy_s[part] for part, now_s in core_seconds().items()}
     elapsed_s = time.perf_counter() - started_s
@@ -83,36 +95,42 @@ async def run_load(chosen: argparse.Namespace) -> LoadReport:
         seconds=round(elapsed_s, 1),
         requests_per_s=round(len(tally.total_s) / elapsed_s, 2),
         tokens_per_s=round(tally.num_tokens / elapsed_s, 1),
+        prompt_tokens_per_request=round(tally.num_prompt_tokens / max(1, len(tally.total_s)), 1),
+        tokens_per_request=round(tally.num_tokens / max(1, len(tally.total_s)), 1),
         ttft_p50_ms=_percentile_ms(tally.ttft_s, 0.5),
         ttft_p95_ms=_percentile_ms(tally.ttft_s, 0.95),
         total_p50_ms=_percentile_ms(tally.total_s, 0.5),
         outcomes=dict(sorted(tally.outcomes.items())),
         killed_after_s=killed_after_s,
         core_ms_per_request=_each_ms(used_s, len(tally.total_s)),
-        core_ms_per_token=_each_ms(used_s, tally.num_tokens),
     )
 
 
-async def _client(
-    client: httpx.AsyncClient,
-    number: int,
-    chosen: argparse.Namespace,
-    picture: bytes | None,
-    until_s: float,
-    tally: Tally,
-) -> None:
+async def _client(client: httpx.AsyncClient, number: int, chosen: argparse.Namespace, load: Load) -> None:
     turn = 0
-    while time.perf_counter() < until_s:
+    while time.perf_counter() < load.until_s:
         turn += 1
-        question = f"{chosen.question} ({number}.{turn})" if chosen.distinct else chosen.question
-        body = {
-            "model": chosen.model,
-            "messages": [picture_message(question, picture)],
-            "max_tokens": chosen.max_tokens,
-        }
-        is_streamed = turn % 2 == 0 if chosen.mixed else True
-        outcome = await _outcome(client, body, is_streamed, tally)
-        tally.outcomes[f"{'streamed' if is_streamed else 'whole'}: {outcome}"] += 1
+        message = picture_message(_question(chosen, number, turn), _picture(chosen, load.picture, f"{number}.{turn}"))
+        body = {"model": chosen.model, "messages": [message], "max_tokens": chosen.max_tokens}
+        is_streamed = chosen.replies == "streamed" or (chosen.replies == "mixed" and turn % 2 == 0)
+        outcome = await _outcome(client, body, is_streamed, load.tally)
+        load.tally.outcomes[f"{'streamed' if is_streamed else 'whole'}: {outcome}"] += 1
+
+
+def _question(chosen: argparse.Namespace, number: int, turn: int) -> str:
+    """Return the question, or one of its own for every request: that many words, drawn from the numbers."""
+    if not chosen.prompt_words:
+        return str(chosen.question)
+    random = Random(f"{number}.{turn}")
+    return " ".join(random.choice(WORDS) for _ in range(chosen.prompt_words))
+
+
+def _picture(chosen: argparse.Namespace, picture: bytes | None, comment: str) -> bytes | None:
+    """Return the JPEG, with a comment that no other has where every picture must be a new one."""
+    if picture is None or not chosen.new_pictures:
+        return picture
+    text = f"{comment} {time.time_ns()}".encode()
+    return picture[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + picture[2:]
 
 
 async def _outcome(client: httpx.AsyncClient, body: dict[str, Any], is_streamed: bool, tally: Tally) -> str:
@@ -123,10 +141,12 @@ async def _outcome(client: httpx.AsyncClient, body: dict[str, Any], is_streamed:
             timing = await stream(client, body)
             tally.ttft_s.append(timing.ttft_s)
             tally.num_tokens += timing.completion_tokens
+            tally.num_prompt_tokens += timing.prompt_tokens
         else:
             answer = await client.post(CHAT_PATH, json=body)
             answer.raise_for_status()
             tally.num_tokens += answer.json()["usage"]["completion_tokens"]
+            tally.num_prompt_tokens += answer.json()["usage"]["prompt_tokens"]
     except httpx.HTTPStatusError as error:
         if error.response.status_code == REFUSED:
             await asyncio.sleep(0.1)
@@ -217,8 +237,9 @@ def main() -> None:
     parser.add_argument("--question", default="What is this?")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--max-tokens", type=int, default=32)
-    parser.add_argument("--distinct", action="store_true", help="every question is another one")
-    parser.add_argument("--mixed", action="store_true", help="every other reply is whole instead of streamed")
+    parser.add_argument("--prompt-words", type=int, default=0, help="words of a question that every request has alone")
+    parser.add_argument("--new-pictures", action="store_true", help="no picture is known; a JPEG")
+    parser.add_argument("--replies", choices=["streamed", "whole", "mixed"], default="streamed")
     parser.add_argument("--kill", choices=["Decoders", "Encoders", "Ingress"], help="kill one replica of these")
     parser.add_argument("--kill-after", type=float, default=10, help="seconds")
     report = asyncio.run(run_load(parser.parse_args()))
