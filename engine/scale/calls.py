@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -19,6 +19,8 @@ Handle: TypeAlias = "DeploymentHandle[Any]"
 MAX_ATTEMPTS = 3  # one that kills every replica it meets must not go round the whole cluster
 LOST = (RayActorError, ReplicaUnavailableError)
 """What a call fails with when its replica or its machine is gone; nothing that our own code raises."""
+REFUSED = (BackPressureError, DeploymentUnavailableError, TaskCancelledError)
+"""What a call fails with when no replica takes it, or when the client whose request it belongs to has left."""
 
 
 class RetryingCaller:
@@ -66,6 +68,8 @@ class RetryingCaller:
                 raise EngineFault(
                     "the machine that wrote this reply was lost and the reply is incomplete; send the request again"
                 ) from error
+            except TaskCancelledError as error:
+                raise _refusal(error) from error
 
     async def _stream_once(self, method: str, argument: Any, key: str) -> AsyncGenerator[Any, None]:
         response = self.handle.options(method_name=method, session_id=key, stream=True).remote(argument)
@@ -84,7 +88,7 @@ class RetryingCaller:
                 return await attempt()
             except LOST as error:
                 self._note_loss(error, method, number)
-            except (BackPressureError, DeploymentUnavailableError) as error:
+            except REFUSED as error:
                 raise _refusal(error) from error
         raise AssertionError("the last loss raises")
 
@@ -98,4 +102,6 @@ class RetryingCaller:
 def _refusal(error: Exception) -> AppError:
     if isinstance(error, BackPressureError):
         return Overloaded("every replica is busy and their queue is full; try again soon")
+    if isinstance(error, TaskCancelledError):
+        return NotReady("the request was cancelled")
     return NotReady("no replica runs; try again soon")
