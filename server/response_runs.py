@@ -140,16 +140,17 @@ class ResponseRun:
         try:
             if self._body.stream:
                 told = {"id": self._id, "events": tape.events}
-                await asyncio.to_thread(self._documents.put, EVENTS, self._trace.owner, told)
+                await asyncio.to_thread(self._service.documents.put, EVENTS, self._trace.owner, told)
         except AppError as error:
             self._trace.log.fault("events_not_kept", error)
 
 
 def require_documents(service: Service) -> None:
-    """Raise `InvalidRequest` when the server keeps no responses, which one that is stored or continued needs."""
+    """Raise `InvalidRequest` when the server keeps no replies, which one that is stored or continued needs."""
     if service.stored_documents is None:
         raise InvalidRequest(
-            "this server keeps no responses: send store: false, without background and previous_response_id",
+            "this server keeps no replies; a chat is sent without store, a response with store: false and without "
+            "background and previous_response_id",
             param="store",
         )
 

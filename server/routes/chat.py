@@ -15,6 +15,7 @@ from server.choice_stream import unless_disconnected
 from server.completions import Reply
 from server.context import AppContext, Service, context_of
 from server.forms import MEDIA_PROPERTIES, UploadedFile, split_form
+from server.response_runs import require_documents
 from server.running_reply import RunningReply
 from server.schemas.answers import ChatCompletion, ChatCompletionChunk, answers
 from server.schemas.chat import ChatCompletionBody, parse_chat_body
@@ -72,6 +73,8 @@ async def _read_chat(request: Request, limits: BodyLimits) -> _AskedChat:
 
 async def _answer(context: AppContext, service: Service, trace: RequestTrace, asked: _AskedChat) -> Response:
     body = asked.body
+    if body.store:
+        require_documents(service)
     with trace.timer.stage("take_media"):
         builder = context.request_builder(service, trace.owner)
         request = await builder.build(body, asked.files, request_id=f"chatcmpl-{uuid.uuid4().hex}")

@@ -20,7 +20,7 @@ LAYER_CEILINGS = {
     "media": 2200,  # design 1200: nine point-cloud formats, audio and video decode within budgets
     "models": 7700,  # design 3200: three loaders, four adapter families, mini's five encoders, conversion and download
     "cache_index": 1600,  # design 900: five index kinds, an atomic store with reload, the gallery
-    "engine": 7100,  # design 3200: two engines, many machines, experts, batches and responses that survive a restart and a full disk
+    "engine": 7100,  # design 3200: two engines, many machines, experts, batches and responses that survive
     "server": 12000,  # design 3500: the whole OpenAI surface and its types, the page, keys, traces, load tests, the CLI
     "training": 10000,  # design 2500: one recipe per paper and modality; 4000 lines draw ninety kinds of objects
 }

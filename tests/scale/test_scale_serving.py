@@ -84,10 +84,11 @@ async def test_more_work_brings_a_third_decoder_and_too_much_is_refused(cluster:
     assert health["slots_total"] == 3 * MAX_SLOTS
 
 
-def test_responses_are_answered_but_not_kept(cluster: Cluster) -> None:
+def test_replies_are_given_but_not_kept(cluster: Cluster) -> None:
+    assert_refused(cluster.chat(store=True), 400, "keeps no replies", param="store")
     with cluster.client() as client:
         kept = client.post("/v1/responses", json={"model": "tiny", "input": "hello"})
-        assert_refused(kept, 400, "keeps no responses", "store: false", param="store")
+        assert_refused(kept, 400, "keeps no replies", "store: false", param="store")
         answered = client.post("/v1/responses", json={"model": "tiny", "input": "hello", "store": False})
     assert answered.json()["status"] in {"completed", "incomplete"}
 
