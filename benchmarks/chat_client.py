@@ -59,7 +59,7 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> StreamTimin
     started = first = last = time.perf_counter()
     async for frame in _frames(client, body):
         if usage := frame.get("usage"):
-            completion_tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
+            completion_tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage.get("prompt_tokens", 0))
         if piece := "".join(choice["delta"].get("content") or "" for choice in frame["choices"]):
             last = time.perf_counter()
             first = first if pieces else last
