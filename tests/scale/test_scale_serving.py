@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from core.errors import ConfigError
@@ -69,19 +70,24 @@ async def test_a_disconnect_frees_the_slot_of_the_replica(cluster: Cluster) -> N
 
 
 async def test_more_work_brings_a_third_decoder_and_too_much_is_refused(cluster: Cluster) -> None:
+    refused: list[httpx.Response] = []
+
+    async def keep_asking(client: httpx.AsyncClient, number: int) -> None:
+        while True:
+            answer = await client.post(CHAT, json=chat_body(f"load {number}", max_tokens=LONG))
+            assert answer.status_code in {200, 429}
+            refused.extend([answer] if answer.status_code == 429 else [])
+
     async with cluster.async_client() as client:
-        bodies = [chat_body(f"load {number}", max_tokens=LONG) for number in range(60)]
-        loads = [asyncio.create_task(client.post(CHAT, json=body)) for body in bodies]
-        answers = list(await asyncio.gather(*loads))
-        refused = [answer for answer in answers if answer.status_code == 429]
-        assert {answer.status_code for answer in answers} == {200, 429}
-        assert all(answer.headers["retry-after"] for answer in refused)
-        rest = [body for body, answer in zip(bodies, answers, strict=True) if answer.status_code == 429]
-        while rest:  # what was refused comes again, as a client would, until there is room
-            answers = await asyncio.gather(*(client.post(CHAT, json=body) for body in rest[:20]))
-            rest = [body for body, a in zip(rest[:20], answers, strict=True) if a.status_code == 429] + rest[20:]
-    health = await asyncio.to_thread(cluster.wait_for, lambda health: health.get("slots_total") == 3 * MAX_SLOTS)
-    assert health["slots_total"] == 3 * MAX_SLOTS
+        loads = [asyncio.create_task(keep_asking(client, number)) for number in range(8 * MAX_SLOTS)]
+        growth = asyncio.to_thread(cluster.wait_for, lambda health: health.get("slots_total") == 3 * MAX_SLOTS)
+        done, _ = await asyncio.wait([asyncio.ensure_future(growth), *loads], return_when=asyncio.FIRST_COMPLETED)
+        for load in loads:
+            load.cancel()
+        await asyncio.wait(loads)
+    assert next(task.result() for task in done)["slots_total"] == 3 * MAX_SLOTS
+    assert all(answer.headers["retry-after"] for answer in refused)
+    assert refused
 
 
 def test_replies_are_given_but_not_kept(cluster: Cluster) -> None:
