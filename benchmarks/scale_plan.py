@@ -107,7 +107,7 @@ def parts_of(profile: Mapping[str, Any], workload: Workload) -> list[Part]:
         }
     seconds = {
         "ingress": 1 / ingress["requests_per_s"] + workload.reply_tokens / ingress["tokens_per_s"],
-        "encoder": encoded * (1 / encoder["media_decoded_per_s"] + 1 / encoder["media_encoded_per_s"]),
+        "encoder": encoded * (1 / encoder.get("media_decoded_per_s", math.inf) + 1 / encoder["media_encoded_per_s"]),
         "decoder": workload.prompt_tokens / decoder["prompt_tokens_per_s"]
         + workload.reply_tokens / decoder["reply_tokens_per_s"],
     }
