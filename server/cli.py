@@ -22,6 +22,7 @@ from server.commands.chat_commands import chat
 from server.commands.embed_commands import embed
 from server.commands.errors import fail, one_sentence_errors
 from server.commands.key_commands import keys_app
+from server.commands.train_command import train
 from server.configuration import SettingRow, configure, flags_of, load_settings, pairs_of
 from server.context import AppContext
 from server.doctor import examine
@@ -40,6 +41,9 @@ app = typer.Typer(
 app.add_typer(batch_app, name="batch")
 app.add_typer(cache_app, name="cache")
 app.add_typer(keys_app, name="keys")
+app.command(
+    "train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)(train)
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 SetOption = Annotated[

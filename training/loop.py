@@ -1,24 +1,33 @@
-"""A small training loop: token-budget batches, warm-up and linear decay, progress bar, exact resumption, loss plot."""
+"""A small training loop: warm-up and decay, accumulation, progress bar, exact resumption, metrics, loss plot."""
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+def _unreported(step: int, metrics: Mapping[str, float]) -> None:
+    """Keep no metrics."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
     """How long and how fast; `max_minutes` ends the run early by compressing the decay into the time left.
 
-    `model_name` and `loss_name` label the progress bar and the plot.
+    Each step takes the mean gradient of `micro_steps` losses and scales it down to `clip_norm`. `model_name` and
+    `loss_name` label the progress bar and the plot; `report` gets loss, gradient norm and rate after each step.
     """
 
     num_steps: int
@@ -27,6 +36,10 @@ class LoopConfig:
     warmup_steps: int = 30
     checkpoint_every: int = 50
     max_minutes: float = math.inf
+    decay: Literal["linear", "cosine"] = "linear"
+    micro_steps: int = 1
+    clip_norm: float = 1.0
+    report: Report = _unreported
 
 
 @dataclass(slots=True)
@@ -67,14 +80,29 @@ class Team:
 ALONE = Team(0, 1)
 
 
+def team_of_launcher() -> Team:
+    """Return this process's place among those that `torchrun` started, joined and ready; alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return Team(distributed.get_rank(), size)
+
+
 def progress_of(state: LoopState, config: LoopConfig) -> float:
     """Return the finished share of the run in [0, 1]: of the steps or of the minutes, whichever is further."""
     return max(state.step / config.num_steps, state.seconds / 60 / config.max_minutes)
 
 
 def rate_at(state: LoopState, config: LoopConfig) -> float:
-    """Return the factor on every learning rate: linear warm-up, then linear decay to zero."""
-    return min((state.step + 1) / config.warmup_steps, max(0.0, 1.0 - progress_of(state, config)))
+    """Return the factor on every learning rate: linear warm-up, then the decay to zero, a line or half a cosine."""
+    warmup = (state.step + 1) / max(config.warmup_steps, 1)
+    progress = min(progress_of(state, config), 1.0)
+    if config.decay == "linear":
+        return min(warmup, 1.0 - progress)
+    share = config.warmup_steps / config.num_steps  # of the run; the cosine spans the rest
+    return min(warmup, 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - share) / max(1.0 - share, 1e-9)))
 
 
 def run_loop(
@@ -86,10 +114,11 @@ def run_loop(
     *,
     team: Team = ALONE,
 ) -> LoopState:
-    """Minimise `loss_at(step)`, which must depend on the step alone, resuming from `folder/checkpoint.pt`.
+    """Minimise `loss_at(i)`, which must depend on i alone, resuming from `folder/checkpoint.pt`.
 
-    Writes the checkpoint atomically and `folder/loss.png` as it goes; returns the final state. The workers of a team
-    minimise the mean of their losses: `loss_at` must differ between them, and the first of them writes.
+    i counts losses, `micro_steps` of them a step. Writes the checkpoint atomically and `folder/loss.png` as it goes;
+    returns the final state. The workers of a team minimise the mean of their losses: `loss_at` must differ between
+    them, and the first of them writes.
     """
     state = _restore(model, optimizer, folder)
     base_rates = [group["initial_lr"] for group in optimizer.param_groups]
@@ -99,15 +128,15 @@ def run_loop(
         started = time.perf_counter()
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * rate_at(state, config)
-        loss = loss_at(state.step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = _accumulate(loss_at, state.step, config.micro_steps)
         team.average_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
         state.step += 1
         state.seconds = team.latest(state.seconds + time.perf_counter() - started)
-        state.losses.append(float(loss.detach()))
+        state.losses.append(loss)
+        config.report(state.step, {"loss": loss, "gradient_norm": float(norm), "rate": optimizer.param_groups[0]["lr"]})
         bar.update()
         bar.set_postfix(loss=f"{sum(state.losses[-20:]) / len(state.losses[-20:]):.3f}", refresh=False)
         if state.step % config.checkpoint_every == 0 and team.rank == 0:
@@ -116,6 +145,16 @@ def run_loop(
     if team.rank == 0:
         _save(model, optimizer, state, config, folder)
     return state
+
+
+def _accumulate(loss_at: Callable[[int], Tensor], step: int, micro_steps: int) -> float:
+    """Add up the gradients of one step's losses and return their mean."""
+    total = 0.0
+    for i in range(step * micro_steps, (step + 1) * micro_steps):
+        loss = loss_at(i) / micro_steps
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
 
 
 def _save(
@@ -144,7 +183,7 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -
 
 
 def plot_losses(
-    curves: dict[str, Sequence[float]],
+    curves: Mapping[str, Sequence[float]],
     path: Path,
     *,
     smoothing: int = 25,

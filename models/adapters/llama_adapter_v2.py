@@ -103,6 +103,10 @@ class LlamaAdapterV2(nn.Module):
             return self.adapter_query + visual[:, None]
         return self._placed(visual)
 
+    def static_prompts(self) -> Tensor:
+        """Return the adapter tokens `(1, L, P, D)` of a request without an image under early fusion; differentiable."""
+        return self._placed(None)
+
     def token_counts(self, *, with_image: bool = True) -> tuple[int, ...] | None:
         """Return the real tokens of each adapted layer under early fusion; None when every layer uses all."""
         config = self.config

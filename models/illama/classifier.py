@@ -36,13 +36,17 @@ def normalised_pixels(image: AnyArray, size: int) -> Tensor:
 
 
 class IllamaClassifier:
-    """An iLLaMA and the names of its classes. Raises `ConfigError` when their numbers differ."""
+    """An iLLaMA and the names of its classes; `temperature` divides the logits, so that probabilities are calibrated.
 
-    def __init__(self, model: Illama, class_names: Sequence[str]) -> None:
+    Raises `ConfigError` when the numbers of classes and names differ.
+    """
+
+    def __init__(self, model: Illama, class_names: Sequence[str], *, temperature: float = 1.0) -> None:
         if len(class_names) != model.config.num_classes:
             raise ConfigError(f"the model has {model.config.num_classes} classes, {len(class_names)} names were given")
         self.model = model.eval()
         self.class_names = tuple(class_names)
+        self.temperature = temperature
 
     def classify(self, images: Sequence[AnyArray], *, top_k: int = 5) -> list[list[tuple[str, float]]]:
         """Return the `top_k` likeliest `(name, probability)` of each RGB image `(H, W, 3)` uint8, best first."""
@@ -53,6 +57,6 @@ class IllamaClassifier:
         batch = torch.stack([normalised_pixels(image, self.model.config.image_size) for image in images])
         with torch.inference_mode():
             logits = self.model(batch.to(self.model.pos_embed))  # (B, num_classes)
-            probabilities, ids = logits.float().softmax(dim=-1).topk(top_k, dim=-1)
+            probabilities, ids = (logits.float() / self.temperature).softmax(dim=-1).topk(top_k, dim=-1)
         rows = zip(ids.tolist(), probabilities.tolist(), strict=True)
         return [[(self.class_names[i], p) for i, p in zip(*row, strict=True)] for row in rows]

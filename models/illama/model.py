@@ -145,6 +145,8 @@ class Block(nn.Module):
 class Illama(nn.Module):
     """The classifier; both learned and rotary positions are used."""
 
+    class_row = -1
+
     def __init__(self, config: IllamaConfig) -> None:
         super().__init__()
         self.config = config
@@ -173,7 +175,7 @@ class Illama(nn.Module):
                 f"images must have shape (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}"
             )
         patches = self.patch_embed(images)  # (B, T - 1, D)
-        x = torch.cat((patches, self.cls_token.expand(len(images), -1, -1)), dim=1) + self.pos_embed  # (B, T, D)
+        x = self.with_class_token(patches) + self.pos_embed  # (B, T, D)
         frequencies = inverse_frequencies(config.width // config.num_heads, ROPE_THETA, None)
         angles = torch.arange(x.shape[1])[:, None] * frequencies  # (T, Dh/2)
         rope = angles.cos().to(x), angles.sin().to(x)
@@ -181,7 +183,11 @@ class Illama(nn.Module):
         drop_rates = torch.linspace(0, drop_path_rate if self.training else 0.0, config.depth).tolist()
         for block, drop_rate in zip(self.blocks, drop_rates, strict=True):
             x = block(x, rope, mask, drop_rate)
-        return cast(Tensor, self.norm(x)[:, -1])
+        return cast(Tensor, self.norm(x)[:, self.class_row])
+
+    def with_class_token(self, patches: Tensor) -> Tensor:
+        """Return `(B, T, D)`: the patches `(B, T - 1, D)` and the class token, which `class_row` finds again."""
+        return torch.cat((patches, self.cls_token.expand(len(patches), -1, -1)), dim=1)
 
     def forward(self, images: Tensor, *, soft_mask_rate: float = 0.0, drop_path_rate: float = 0.0) -> Tensor:
         """Return logits `(B, num_classes)` of normalised images `(B, C, S, S)`."""
