@@ -144,6 +144,27 @@ def read_llama_layers(source: Path, num_layers: int) -> tuple[dict[str, Tensor],
     return {key: opened.read(key).float() for key in wanted}, config.head_width
 
 
+def select_weights(model: Illama, source: Path) -> None:
+    """Start the blocks from evenly selected elements of a LLaMA (section 3.1)."""
+    layers, head_width = read_llama_layers(source, model.config.depth)
+    with torch.no_grad():
+        initialise_from_llama(model, layers, head_width=head_width)
+
+
+def loop_config(recipe: IllamaRecipe, steps_per_epoch: int, minutes: float) -> LoopConfig:
+    """Return warm-up, cosine and checkpoints of a run; the paper clips no gradient."""
+    return LoopConfig(
+        num_steps=recipe.num_epochs * steps_per_epoch,
+        model_name="iLLaMA",
+        loss_name="cross-entropy of the mixed labels (nats)",
+        warmup_steps=recipe.warmup_epochs * steps_per_epoch,
+        checkpoint_every=max(steps_per_epoch, 50),
+        decay="cosine",
+        clip_norm=math.inf,
+        max_minutes=minutes,
+    )
+
+
 def train(
     recipe: IllamaRecipe,
     pictures: LabelledPictures,
@@ -164,9 +185,7 @@ def train(
     taught = teach(pixels, out / "teacher.pt") if recipe.teacher_weight else None
     trainee = Trainee(recipe, len(pictures.class_names), 0 if taught is None else taught.shape[1])
     if init_from is not None:
-        layers, head_width = read_llama_layers(init_from, recipe.depth)
-        with torch.no_grad():
-            initialise_from_llama(trainee.model, layers, head_width=head_width)
+        select_weights(trainee.model, init_from)
     optimizer = torch.optim.AdamW(decayed_groups(trainee, recipe.rate, recipe.weight_decay), betas=(0.9, 0.999))
     augment = Augmentation(recipe.augmentation, recipe.image_size, len(pictures.class_names))
     steps_per_epoch = len(pixels) // recipe.batch_size
@@ -186,16 +205,7 @@ def train(
             loss = loss + recipe.teacher_weight * F.cross_entropy(imitated, taught[rows].exp())
         return loss
 
-    loop = LoopConfig(
-        num_steps=recipe.num_epochs * steps_per_epoch,
-        model_name="iLLaMA",
-        loss_name="cross-entropy of the mixed labels (nats)",
-        warmup_steps=recipe.warmup_epochs * steps_per_epoch,
-        checkpoint_every=max(steps_per_epoch, 50),
-        decay="cosine",
-        clip_norm=math.inf,  # the paper clips nothing
-        max_minutes=minutes,
-    )
+    loop = loop_config(recipe, steps_per_epoch, minutes)
     with tensorboard(out / "events") as report:
         run_loop(trainee, optimizer, loss_at, replace(loop, report=report), out)
     model = trainee.mean.module if recipe.ema_decay else trainee.model
