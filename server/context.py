@@ -30,6 +30,7 @@ from server.uploads import BodyLimits, JsonLimits
 
 if TYPE_CHECKING:  # the engine imports torch; the socket is bound before that
     from engine.batch_journal import BatchJournal
+    from engine.classifiers import PictureClassifiers
     from engine.document_store import DocumentStore
     from engine.encoding.caches import VisualCaches
     from engine.file_store import FileStore
@@ -64,6 +65,7 @@ class Service:
     journal: BatchJournal | None = None
     caches: VisualCaches | None = None
     measurements: Measurements = field(default_factory=Measurements)
+    classifiers: PictureClassifiers | None = None
 
     @property
     def documents(self) -> DocumentStore:
@@ -75,6 +77,8 @@ class Service:
     async def stop(self) -> None:
         """End the live requests and close the files."""
         await self.pipeline.stop()
+        if self.classifiers is not None:
+            await self.classifiers.stop()
         for store in (self.stored_documents, self.journal):
             if store is not None:
                 store.close()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from core.types import DecoderBackend
     from engine.backends import DecodingConfig
     from engine.backends.vllm.options import VllmOptions
+    from engine.classifiers import PictureClassifiers
     from engine.document_store import DocumentStore
     from engine.encoding.caches import VisualCaches
     from engine.encoding.files import FileEmbedder
@@ -140,9 +141,18 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
     intake = MediaIntake(limits, fetcher, measurements)
     files = settings.files_dir
     journal = None if files is None else BatchJournal(files / "batches.sqlite3")
-    return Service(
-        pipeline, intake, facts, _file_store(settings), _document_store(settings), journal, caches, measurements
-    )
+    stores = (_file_store(settings), _document_store(settings), journal)
+    return Service(pipeline, intake, facts, *stores, caches, measurements, _classifiers(settings, measurements))
+
+
+def _classifiers(settings: Settings, measurements: Measurements) -> PictureClassifiers:
+    """Return the classifiers with a decoder process of their own, started when first needed."""
+    from engine.classifiers import PictureClassifiers
+    from media.decode import DecodeWorkers
+    from models.illama.folder import BUILT_IN, load_classifier
+
+    decoder = DecodeWorkers(_media_limits(settings), num_workers=1, measurements=measurements)
+    return PictureClassifiers(decoder, load_classifier, BUILT_IN)
 
 
 def _max_context(settings: Settings, bundle: ModelBundle) -> int:

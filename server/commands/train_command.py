@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = {
     "imagebind_llm": "ImageBind-LLM in two phases on captions and instructions; exports a servable folder",
     "llama_adapter": "LLaMA-Adapter V1, V2 chat, and V2 with early fusion and disjoint groups",
+    "llama_adapter_study": "disjoint groups against mixed ones, early against late fusion, at small scale",
     "illama": "an iLLaMA picture classifier from class folders",
     "illama_study": "iLLaMA's findings at small scale: class token, soft mask, ranks, calibration, 8 bits",
     "mini": "the built-in model: names, calibration and the adapter",
@@ -31,7 +32,7 @@ def train(context: typer.Context) -> None:
     if recipe in ("--help", "-h"):
         typer.echo("usage: bindchat train RECIPE [options]; RECIPE --help lists the options\n")
         for name, text in RECIPES.items():
-            typer.echo(f"  {name:<14} {text}")
+            typer.echo(f"  {name:<20} {text}")
         return
     if recipe not in RECIPES:
         fail(f"unknown recipe {recipe!r}; recipes: {', '.join(RECIPES)}", exit_code=2)

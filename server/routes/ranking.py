@@ -14,6 +14,7 @@ from core.types import FloatArray
 from server.choice_stream import unless_disconnected
 from server.context import AppContext, context_of
 from server.joint_inputs import JointInputs
+from server.picture_classes import classify_pictures
 from server.schemas.answers import Classifications, Ranking, answers
 from server.schemas.bodies import described_body, parse_body, read_json_only
 from server.schemas.embedding import INPUT_KINDS
@@ -25,12 +26,20 @@ router = APIRouter(tags=["ranking"])
 
 @router.post("/v1/classify", openapi_extra=described_body("/v1/classify", ClassifyBody), **answers(Classifications))
 async def classify(request: Request) -> dict[str, Any]:
-    """Say how likely each label is for each input, by a softmax over cosine similarities divided by `temperature`."""
+    """Say how likely each label is for each input, by a softmax over cosine similarities divided by `temperature`.
+
+    With a classifier as `model`, say how likely each of its own classes is for each picture.
+    """
     context, trace = context_of(request), trace_of(request)
     fields = await read_json_only(request, context.body_limits(context.service()))
+    classifiers = context.service().classifiers
+    if classifiers is not None and fields.get("model") in classifiers.names:
+        body = parse_body(ClassifyBody, fields, tags=INPUT_KINDS)
+        return await unless_disconnected(request, classify_pictures(context, trace, body))
     if fields.get("labels") is None:
         raise InvalidRequest(
-            "labels are required: this model has no classifier of its own, it compares with the labels you name",
+            "labels are required: this model has no classes of its own, it compares with the labels you name; "
+            "the model illama-mini has classes",
             param="labels",
         )
     body = parse_body(ClassifyBody, fields, tags=INPUT_KINDS)

@@ -15,10 +15,13 @@ DEFAULT_TEMPERATURE = 0.05
 
 
 class ClassifyBody(EdgeModel):
-    """`input` is one input or a list of them, of any medium; each is compared with every one of `labels`."""
+    """`input` is one input or a list of them, of any medium; each is compared with every one of `labels`.
+
+    A classifier such as `illama-mini` has classes of its own: it takes pictures, and no labels.
+    """
 
     input: Annotated[list[EmbeddingInput], BeforeValidator(as_inputs)] = Field(min_length=1)
-    labels: list[NonEmptyText] = Field(min_length=2)
+    labels: list[NonEmptyText] = Field(default=[], min_length=2)
     model: str | None = None
     temperature: float = Field(DEFAULT_TEMPERATURE, gt=0, le=10)
     label_template: str = Field("{}", pattern=r"^[^{}]*\{\}[^{}]*$")  # for example "a photo of a {}"

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from models.illama.folder import load_classifier
 from tests.support.listening import Listening, build_listening
 from tests.support.live_server import LiveServer, assert_refused, image_part, live_server, picture
 
@@ -95,3 +97,31 @@ def test_the_default_model_knows_a_cat_from_a_car() -> None:
         ranked = post(server, "rerank", query=photo, documents=["a red car", "a cat on a sofa"], top_n=1).json()
     assert answer["label"] == "cat"
     assert ranked["results"][0]["index"] == 1
+
+
+def test_a_classifier_names_pictures_by_its_own_classes(server: LiveServer) -> None:
+    cat = image_part(CAT.read_bytes())
+    answer = post(server, "classify", input=[cat, PICTURE], model="illama-mini").json()
+    assert answer["model"] == "illama-mini"
+    row, _ = answer["data"]
+    (expected,) = load_classifier("illama-mini").classify([np.asarray(Image.open(CAT).convert("RGB"))], top_k=97)
+    assert [score["label"] for score in row["scores"]][:3] == [name for name, _ in expected][:3]
+    assert row["probs"] == pytest.approx([probability for _, probability in expected], abs=1e-4)
+    assert row["label"] == expected[0][0]
+    assert sum(row["probs"]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "param"),
+    [
+        ({"input": PICTURE, "labels": LABELS}, ("classes of its own", "labels"), "labels"),
+        ({"input": PICTURE, "temperature": 0.5}, ("classes of its own",), "temperature"),
+        ({"input": "a red cat"}, ("one image part",), "input[0]"),
+        ({"input": [[PICTURE, PICTURE]]}, ("one image part",), "input[0]"),
+        ({"input": [PICTURE] * 65}, ("at most 64",), "input"),
+    ],
+)
+def test_a_classifier_refuses_what_is_no_picture(
+    server: LiveServer, body: Any, words: tuple[str, ...], param: str
+) -> None:
+    assert_refused(post(server, "classify", model="illama-mini", **body), 400, *words, param=param)
