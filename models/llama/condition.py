@@ -62,7 +62,7 @@ def gated_adapter_attention(q: Tensor, keys: Tensor, values: Tensor, gates: Tens
     """
     grouped = q.reshape(*q.shape[:-2], keys.shape[-3], -1, q.shape[-1])  # (*N, Hkv, G, Dh)
     scores = grouped.float() @ keys.float().transpose(-1, -2) / q.shape[-1] ** 0.5  # (*N, Hkv, G, P)
-    scores = scores.masked_fill(~mask[..., None, None, :], torch.finfo(torch.float32).min)
+    scores = scores.masked_fill(~mask[..., None, None, :], torch.finfo(scores.dtype).min)
     attention = scores.softmax(dim=-1).to(q.dtype)
     out: Tensor = (attention @ values).flatten(-3, -2) * gates[:, None].to(q.dtype)
     return out  # (*N, H, Dh)

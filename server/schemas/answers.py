@@ -275,7 +275,7 @@ class Embeddings(Answer):
 class LabelScore(Answer):
     label: str
     probability: float
-    similarity: float
+    similarity: float | None = None
 
 
 class Classification(Answer):
