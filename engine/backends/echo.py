@@ -37,6 +37,9 @@ class EchoRunner:
     def __init__(self, eos_token_ids: frozenset[int]) -> None:
         self._eos_token_ids = eos_token_ids
 
+    def prepare(self) -> None:
+        """Nothing is compiled."""
+
     def check(self, sampling: SamplingParams) -> None:
         """Refuse what only a distribution over tokens can honour."""
         plain = SamplingParams(max_tokens=sampling.max_tokens)

@@ -40,8 +40,9 @@ class BatchingBackend:
         self._thread = threading.Thread(target=self._loop.run, name="decoder", daemon=True)
 
     async def start(self) -> None:
-        self._loop.start_accepting()
         self._thread.start()
+        await asyncio.to_thread(self._loop.prepared.wait)
+        self._loop.start_accepting()
 
     async def stop(self) -> None:
         """End every live request with `NotReady`, then the thread."""

@@ -26,6 +26,7 @@ class StepLoop:
         self._num_threads = num_threads
         self._outbox = Outbox()
         self._wake = threading.Condition()
+        self.prepared = threading.Event()
         self._live: dict[str, TokenSequence] = {}
         self._submitted: list[TokenSequence] = []
         self._aborted: list[str] = []
@@ -83,6 +84,7 @@ class StepLoop:
             torch.set_num_threads(self._num_threads)
         is_running = True
         with torch.inference_mode():
+            self._prepare()
             while is_running:
                 try:
                     is_running = self._turn()
@@ -92,6 +94,14 @@ class StepLoop:
                 self._outbox.flush()
         self._abandon(NotReady("the server is stopping; send the request again later"))
         self._outbox.flush()
+
+    def _prepare(self) -> None:
+        """Prepare the runner; what fails here would fail in a request too, where it is told."""
+        try:
+            self._runner.prepare()
+        except Exception as error:
+            self._log.fault("prepare_failed", error)
+        self.prepared.set()
 
     def _turn(self) -> bool:
         """Apply what arrived, admit, and make one step. Returns False when the loop must end."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import torch
@@ -49,6 +51,21 @@ class NativeRunner:
         elif is_cuda:
             self._graphs = DecodeGraphs(decoder, self._cache, self._conditions, captures=captures_graphs)
         self._few_threads: int | None = None
+
+    def prepare(self) -> None:
+        """Choose the threads, and run a prompt and a token in slot 0, which compiles the kernels before they are used.
+
+        Compiling takes a quarter of a minute when no earlier process has left its machine code on disk.
+        """
+        self._use_threads(1)
+        if self._fused is None:
+            return
+        trial = cast(TokenSequence, SimpleNamespace(slot=0))
+        for plan in (StepPlan((), (Row(trial, 0, 2, True),)), StepPlan((Row(trial, 2, 1, True),), ())):
+            token_ids = torch.zeros(sum(row.length for row in plan.rows), dtype=torch.int64)
+            logits = self._decoder.output(self._fused.forward(token_ids, plan))
+            cpu_kernels.find_largest(raw(logits), np.empty(len(logits), dtype=np.int64))
+        self._cache.discard(0)
 
     def check(self, sampling: SamplingParams) -> None:
         """Every parameter is honoured."""

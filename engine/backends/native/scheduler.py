@@ -162,6 +162,10 @@ class StepPlan:
 class Runner(Protocol):
     """What executes a plan and owns whatever a slot holds."""
 
+    def prepare(self) -> None:
+        """Do in the loop's thread, before the first request, what would make it slow."""
+        ...
+
     def check(self, sampling: SamplingParams) -> None:
         """Raise `InvalidRequest` for a parameter this runner does not honour; called from any thread."""
         ...
