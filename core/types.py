@@ -223,8 +223,8 @@ class ChatRequest:
 
     `num_choices` is OpenAI's `n`. `scope`: the media of the latest user message that has any, or of all, make the
     condition. `raw_prompts`, if any, are decoded as they are, without template and media, `num_choices` replies each;
-    the messages are empty then. `tools` are told to the model. `cache` None is the model's own choice; embeddings, keys
-    and values are remembered for the `tenant` alone; `priority` and `deadline_s` are those of `DecodeRequest`.
+    the messages are empty then. `tools` are told to the model. `cache` None is the model's own choice, `experts` None
+    the server's; `tenant`, `priority` and `deadline_s` are those of `DecodeRequest`.
     """
 
     request_id: str
@@ -237,6 +237,7 @@ class ChatRequest:
     raw_prompts: tuple[tuple[int, ...], ...] = ()
     tools: tuple[Tool, ...] = ()
     cache: CacheChoice | None = None
+    experts: tuple[str, ...] | None = None
     tenant: str = ""
     priority: int = 0
     deadline_s: float | None = None
@@ -360,7 +361,6 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
 
     def encode(self, text: str) -> list[int]: ...
-
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
     def token_bytes(self, token_id: int) -> bytes:

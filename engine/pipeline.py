@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -13,7 +13,6 @@ from cache_index.embedding_memo import MemoStats as MemoStats
 from core.errors import AppError, EngineFault, InvalidRequest, NotReady, Overloaded, UnknownName
 from core.telemetry import EventLog, StageTimer
 from core.types import (
-    BackendStats,
     CacheChoice,
     ChatRequest,
     Condition,
@@ -33,8 +32,11 @@ from engine.encoding.service import (
     gather_or_cancel,
     joint_confidence,
 )
+from engine.experts.context import with_context, with_room
+from engine.experts.service import ExpertReport, ExpertService
 from engine.prompting import PromptBuilder, conversation_key, media_in_scope
 from engine.streams import merge
+from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
 
 
@@ -98,8 +100,8 @@ class Preparation:
     """What was done for a request before its first token: each medium, and milliseconds per stage.
 
     `is_conditioned` is False without media, and when the question does not concern them. `cache` is what the visual
-    cache did, None when the embedding stayed as it was; `memo` whether media were known. `started_ns` is when each
-    stage began, since 1970.
+    cache did, None when the embedding stayed as it was; `memo` whether media were known; `experts` what they said.
+    `started_ns` is when each stage began, since 1970.
     """
 
     media: tuple[MediumReport, ...]
@@ -108,29 +110,11 @@ class Preparation:
     cache: CacheReport | None = None
     memo: MemoUse | None = None
     started_ns: Mapping[str, int] = field(default_factory=dict)
+    experts: tuple[ExpertReport, ...] = ()
 
 
 def _ignore(preparation: Preparation) -> None:
     """Tell nobody."""
-
-
-class Watchdog:
-    """Tell whether a loop that has work still makes steps; `clock` returns seconds."""
-
-    def __init__(self, stall_after_s: float, clock: Callable[[], float]) -> None:
-        self._stall_after_s = stall_after_s
-        self._clock = clock
-        self._num_steps = -1
-        self._moved_s = clock()
-        self.stalled_s = 0.0
-
-    def observe(self, stats: BackendStats) -> bool:
-        """Return False once the same step count has been seen, with work at hand, for `stall_after_s`."""
-        idle = stats.slots_in_use == 0 and stats.queue_length == 0
-        if idle or stats.num_steps != self._num_steps:
-            self._num_steps, self._moved_s = stats.num_steps, self._clock()
-        self.stalled_s = self._clock() - self._moved_s
-        return self.stalled_s < self._stall_after_s
 
 
 class Pipeline:
@@ -143,12 +127,14 @@ class Pipeline:
         encoding: EncodingService,
         config: PipelineConfig,
         *,
+        experts: ExpertService | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bundle = bundle
         self._backend = backend
         self._encoding = encoding
         self._config = config
+        self._experts = experts
         self._log = EventLog("pipeline")
         self._prompts = PromptBuilder(bundle, max_context=min(config.max_context, bundle.decoder.config.max_context))
         self._watchdog = Watchdog(config.stall_after_s, clock)
@@ -170,6 +156,8 @@ class Pipeline:
     async def stop(self) -> None:
         """Refuse new requests and end the live ones with `NotReady`."""
         self._is_ready = False
+        if self._experts is not None:
+            await self._experts.stop()
         await self._running.aclose()
 
     def describe(self) -> tuple[ModelDescription, ...]:
@@ -189,6 +177,11 @@ class Pipeline:
     def memo_stats(self) -> MemoStats | None:
         """Return the counters of the memo of embeddings, None when nothing is remembered."""
         return self._encoding.memo_stats()
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """Return the experts that a request may name."""
+        return self._experts.names if self._experts else ()
 
     def health(self) -> PipelineHealth:
         """Return what `/health`, `/ready` and the metrics show."""
@@ -300,11 +293,14 @@ class Pipeline:
             prompts = self._prompts.build_each(request)
             self._reserve(request, prompts)
         with timer.stage("embed"):
-            joint = await self._encoding.embed(media, tenant=request.tenant) if media else None
+            joint, said = await self._read_media(request, media)
         with timer.stage("cache"):
             joint = await self._encoding.refine(joint, request.cache) if joint else None
         reports = joint.media if joint else ()
-        is_conditioned = self._prompts.is_conditioned(request)
+        if said:
+            with timer.stage("prompt"):
+                prompts, said = self._with_experts(request, prompts, said)
+        is_conditioned = self._prompts.is_conditioned(request, with_context=any(r.in_prompt for r in said))
         with timer.stage("condition"):
             vector = joint.vector if joint and is_conditioned else None
             condition = await self._condition(request.request_id, vector, joint_confidence(reports))
@@ -315,7 +311,7 @@ class Pipeline:
             prompt_tokens=sum(map(len, prompts)),
             stages_ms=timer.milliseconds,
         )
-        known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo} if joint else {}
+        known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo, "experts": tuple(said)} if joint else {}
         known["started_ns"] = timer.started_ns
         on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, is_conditioned=is_conditioned, **known))
         seed, conversation = request.sampling.seed, conversation_key(request, condition)
@@ -336,6 +332,44 @@ class Pipeline:
             for choice in range(request.num_choices)
         ]
 
+    async def _read_media(
+        self, request: ChatRequest, media: Sequence[MediaBlob]
+    ) -> tuple[JointEmbedding | None, list[ExpertReport]]:
+        """Return the blend of the media, and beside it what the experts say about them."""
+        experts = self._experts
+        if experts is None and request.experts:
+            raise InvalidRequest("this server has no experts; leave bind.experts out", param="bind.experts")
+        pairs = experts.choose(request.experts, media) if experts else []
+        if not media:
+            return None, []
+        if experts is None or not pairs:
+            return await self._encoding.embed(media, tenant=request.tenant), []
+        decoding = await experts.decoding(pairs, media)
+        embedded = self._encoding.embed(media, tenant=request.tenant, decode=decoding.for_encoder)
+        asked = experts.ask(pairs, media, decoding, request.tenant)
+        both: list[Coroutine[Any, Any, Any]] = [embedded, asked]
+        joint, said = await gather_or_cancel(both)
+        return joint, said
+
+    def _with_experts(
+        self, request: ChatRequest, prompts: tuple[tuple[int, ...], ...], said: list[ExpertReport]
+    ) -> tuple[tuple[tuple[int, ...], ...], list[ExpertReport]]:
+        """Return the prompt with what the experts said, as much of it as fits; the client's own words are never cut."""
+        experts = cast("ExpertService", self._experts)
+        room = experts.max_chars
+        while room:
+            reports = with_room(said, room)
+            if not any(report.in_prompt for report in reports):
+                break
+            try:
+                prompt = self._prompts.build(request, with_context(request.messages, reports, experts.wording))
+                self._reserve(request, [prompt])
+            except (InvalidRequest, Overloaded):
+                room //= 2
+            else:
+                return (prompt,), reports
+        return prompts, with_room(said, 0)
+
     def _reserve(self, request: ChatRequest, prompts: Sequence[Sequence[int]]) -> None:
         """Count the tokens of an admitted request. Raises `Overloaded` beyond the bound."""
         limit = self._config.max_tokens_in_flight
@@ -348,7 +382,7 @@ class Pipeline:
                 "(max_tokens_in_flight); ask for fewer",
                 param="max_completion_tokens",
             )
-        in_flight = sum(self._reserved_tokens.values())
+        in_flight = sum(self._reserved_tokens.values()) - self._reserved_tokens.get(request.request_id, 0)
         if in_flight + wanted > limit:
             raise Overloaded(f"{in_flight} of {limit} tokens are in flight (max_tokens_in_flight); try again soon")
         self._reserved_tokens[request.request_id] = wanted

@@ -20,27 +20,33 @@ class PromptBuilder:
         self._plain: Tokenizer = bundle.tokenizer
         self._conditioned = bundle.conditioned_tokenizer or bundle.tokenizer
         self._media_questions = bundle.media_questions
+        self._conditions_context = bundle.conditions_context
         self.max_context = max_context
 
-    def token_ids(self, request: ChatRequest) -> tuple[int, ...]:
+    def token_ids(self, request: ChatRequest, messages: Sequence[ChatMessage] | None = None) -> tuple[int, ...]:
         """Return the prompt up to where the assistant's turn begins, of any length.
 
         A request without media, or one that asks for something else, renders exactly as the base model's template says.
+        `messages` are those of the request with the texts of experts in them.
         """
-        tokenizer = self._conditioned if self.is_conditioned(request) else self._plain
-        turns, tools = turns_with_tools(tokenizer, request.messages, request.tools)
+        is_conditioned = self.is_conditioned(request, with_context=messages is not None)
+        tokenizer = self._conditioned if is_conditioned else self._plain
+        turns, tools = turns_with_tools(tokenizer, request.messages if messages is None else messages, request.tools)
         return tuple(tokenizer.apply_chat_template(turns, tools))
 
-    def is_conditioned(self, request: ChatRequest) -> bool:
-        """Say whether media condition the reply: there are some, and the last question of the user concerns them."""
-        if not media_in_scope(request.messages, request.scope):
+    def is_conditioned(self, request: ChatRequest, *, with_context: bool = False) -> bool:
+        """Say whether media condition the reply: there are some, and the last question of the user concerns them.
+
+        `with_context`: experts' texts are in the prompt, beside which not every adapter conditions.
+        """
+        if not media_in_scope(request.messages, request.scope) or (with_context and not self._conditions_context):
             return False
         question = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
         return self._media_questions is None or self._media_questions.concerns_media(question)
 
-    def build(self, request: ChatRequest) -> tuple[int, ...]:
+    def build(self, request: ChatRequest, messages: Sequence[ChatMessage] | None = None) -> tuple[int, ...]:
         """Return the prompt's ids. Raises `PromptTooLong` when they and the tokens asked for exceed the context."""
-        token_ids = self.token_ids(request)
+        token_ids = self.token_ids(request, messages)
         check_length(len(token_ids), request.sampling.max_tokens, self.max_context)
         return token_ids
 

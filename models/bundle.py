@@ -35,7 +35,8 @@ class ModelBundle:
     model's own visual cache: an index folder, or an official FAISS file. `space_id` names the joint space where several
     encoders with ids of their own share one. `folder` is where a converted model was loaded from. `media_questions`
     tells which questions concern the media beside them; the others are answered by the base model alone. None takes
-    every question for one about the media.
+    every question for one about the media. `conditions_context` False: an adapter that never saw an expert's text in
+    training talks over it, so a prompt that holds such a text is answered by the base model alone.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelBundle:
     space_id: str = ""
     folder: Path | None = None
     media_questions: MediaQuestions | None = None
+    conditions_context: bool = True
 
     @property
     def joint_space_id(self) -> str:

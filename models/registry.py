@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from core.errors import ConfigError
 from core.registry import Registry
+from core.types import AnyArray
 from models.adapters.options import ReleasedAdapter
 from models.bundle import ModelBundle
 
@@ -36,6 +38,23 @@ ADAPTERS: Registry[type[ReleasedAdapter]] = Registry(
         "llama_adapter_v2_chat": "models.adapters.llama_adapter_v1:StaticPromptAdapter",
     },
 )
+
+
+class PictureClassifier(Protocol):
+    """Name what a picture shows."""
+
+    def likeliest(self, pixels: AnyArray, num_names: int) -> list[tuple[str, float]]:
+        """Return the likeliest names of `(H, W, 3)` uint8 with their probabilities, best first."""
+        ...
+
+
+CLASSIFIERS: Registry[Callable[[], PictureClassifier]] = Registry(
+    "classifier",
+    {
+        "efficientnet": "models.mini.classifier:load_efficientnet_names",
+    },
+)
+"""What the expert `classify` can look with, each loaded with its first picture."""
 
 
 def load_model(name: str, dtype: torch.dtype, *, audio_encoder: str = "auto") -> ModelBundle:

@@ -76,6 +76,7 @@ class ChatRequestBuilder:
             stream=bool(body.stream),
             tools=asked_tools(body.tools or (), body.tool_choice)[0],
             cache=body.bind.cache_choice if body.bind else None,
+            experts=tuple(body.bind.experts) if body.bind and body.bind.experts is not None else None,
             tenant=self._tenant,
             priority=body.priority or 0,
             deadline_s=deadline_s,

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -60,6 +60,7 @@ def examine(
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         return [*findings, Finding("model", False, f"{settings.model} cannot be loaded: {error!r}")]
     findings.append(_model(settings, service, time.perf_counter() - started_s))
+    findings.append(_experts(service.pipeline.expert_names))
     findings += [Finding(f"file {name}", True, f"sha256 {digest}") for name, digest in service.facts.sources.items()]
     findings.append(asyncio.run(_self_test(service)))
     return findings
@@ -119,6 +120,12 @@ def _model(settings: Settings, service: Service, load_s: float) -> Finding:
         f"{service.facts.device}, reads {', '.join(described.input_modalities)}, context {described.max_context}, "
         f"loaded in {load_s:.1f} s",
     )
+
+
+def _experts(names: Sequence[str]) -> Finding:
+    missing = [name for name in ("ocr", "transcribe") if name not in names]
+    advice = f"; make setup-experts adds {' and '.join(missing)}" if missing else ""
+    return Finding("experts", True, f"{', '.join(names)}{advice}")
 
 
 async def _self_test(service: Service) -> Finding:

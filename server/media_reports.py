@@ -10,6 +10,7 @@ from core.types import Modality
 if TYPE_CHECKING:
     from engine.encoding.caches import CacheReport, ItemMetadata, Neighbour
     from engine.encoding.service import MediumReport
+    from engine.experts.service import ExpertReport
 
 
 def medium_object(report: MediumReport) -> dict[str, Any]:
@@ -22,6 +23,19 @@ def medium_object(report: MediumReport) -> dict[str, Any]:
         "confidence": report.confidence,
         "from_memo": report.from_memo,
         "stages_ms": dict(report.stages_ms),
+    }
+
+
+def expert_object(report: ExpertReport) -> dict[str, Any]:
+    """Return what an expert said about which medium, how much of it the prompt holds, milliseconds, and its error."""
+    return {
+        "expert": report.expert,
+        "medium": report.medium,
+        "text": report.text,
+        "prompt_chars": len(report.in_prompt),
+        "elapsed_ms": report.elapsed_ms,
+        "from_memo": report.from_memo,
+        "error": report.error,
     }
 
 

@@ -89,6 +89,9 @@ class ServerMetrics:
             "cache_search": self._histogram(
                 "bindchat_cache_search_seconds", "Refining one embedding by its neighbours."
             ),
+            "expert": self._histogram(
+                "bindchat_expert_seconds", "One expert on one medium, failed and stopped ones included.", ("expert",)
+            ),
             "media_bytes": self._counter("bindchat_media_bytes", "Bytes of media taken in.", modality),
         }
 

@@ -12,7 +12,7 @@ from core.types import ChatRequest
 from server.choice_stream import ChoiceStream
 from server.completions import Reply
 from server.context import AppContext, Service
-from server.media_reports import cache_object, medium_object
+from server.media_reports import cache_object, expert_object, medium_object
 from server.trace import RequestTrace
 from server.usage import media_usage
 
@@ -98,6 +98,8 @@ class RunningReply:
         self.reply.bind.update(media=media, conditioned=preparation.is_conditioned)
         self.reply.bind["stages_ms"] = stages_ms  # later stages are still to come
         self.reply.bind["cache"] = None if preparation.cache is None else cache_object(preparation.cache)
+        if preparation.experts:
+            self.reply.bind["experts"] = [expert_object(report) for report in preparation.experts]
         self.trace.memo = preparation.memo
 
     def _note_first_event(self) -> None:

@@ -187,6 +187,23 @@ class FileSettings(BaseModel):
     )
 
 
+class ExpertSettings(BaseModel):
+    """Experts"""
+
+    experts_by_default: Names = Field(default=(), description="run for requests that name none; see experts.md")
+    expert_timeout_s: float = Field(default=20, gt=0, description="one expert on one medium")
+    expert_max_chars: int = Field(default=2000, ge=1, description="text of all experts in one prompt")
+    expert_classifier: str = Field(default="efficientnet", description="what the expert classify looks with")
+    expert_speech_folder: Path | None = Field(
+        default=None, description="Whisper in CTranslate2's form; none: the one of `make setup-experts`"
+    )
+    expert_caption_url: str | None = Field(
+        default=None, description="OpenAI-style endpoint that captions, with its /v1; none: the served model"
+    )
+    expert_caption_model: str | None = Field(default=None, description="named to that endpoint")
+    expert_caption_key: SecretStr | None = Field(default=None, description="sent to that endpoint")
+
+
 class CacheSettings(BaseModel):
     """Visual cache and memo"""
 
@@ -237,6 +254,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     RequestLimits,
     MediaSettings,
     FileSettings,
+    ExpertSettings,
     CacheSettings,
     TimeSettings,
     ReportSettings,
@@ -253,6 +271,7 @@ class Settings(
     RequestLimits,
     MediaSettings,
     FileSettings,
+    ExpertSettings,
     CacheSettings,
     TimeSettings,
     ReportSettings,

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from engine.encoding.files import FileEmbedder
     from engine.encoding.medium import LocalEncoder, MediumEncoder
     from engine.encoding.service import EncodingService
+    from engine.experts.caption import Captioner
+    from engine.experts.service import ExpertService
     from engine.file_store import FileStore
+    from media.decode import DecodeWorkers
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
     from models.bundle import ModelBundle
@@ -105,6 +108,7 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
     from engine.batch_journal import BatchJournal
     from engine.encoding.fusion import fuse, only_medium
     from engine.encoding.service import EncodingService
+    from engine.experts.caption import Captioner
     from engine.intake import MediaIntake
     from engine.pipeline import Pipeline, PipelineConfig
     from media.fetch import RemoteFetcher
@@ -114,16 +118,19 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
     max_context = _max_context(settings, bundle)
     threads = share_threads(settings.num_threads)
     caches = _visual_caches(settings, bundle)
+    decoder = _media_decoder(settings, measurements)
+    backend = BACKENDS.load(settings.backend)(bundle, _decoding_config(settings, bundle, max_context, threads))
+    encoding = EncodingService(
+        encoder or _local_encoder(settings, bundle, measurements, threads.encoders, decoder),
+        caches=caches,
+        measurements=measurements,
+        memo=_memo(settings),
+        blend=only_medium if bundle.takes_image_tokens else fuse,
+    )
     pipeline = Pipeline(
         bundle,
-        BACKENDS.load(settings.backend)(bundle, _decoding_config(settings, bundle, max_context, threads)),
-        EncodingService(
-            encoder or _local_encoder(settings, bundle, measurements, threads.encoders),
-            caches=caches,
-            measurements=measurements,
-            memo=_memo(settings),
-            blend=only_medium if bundle.takes_image_tokens else fuse,
-        ),
+        backend,
+        encoding,
         PipelineConfig(
             max_context=max_context,
             max_in_flight=settings.ray_max_in_flight if encoder else settings.max_slots + settings.max_queue,
@@ -131,6 +138,7 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
             stall_after_s=settings.stall_after_s,
             created_s=int(time.time()),
         ),
+        experts=_experts(settings, Captioner(bundle, backend, encoding), decoder, measurements, is_front=bool(encoder)),
     )
     facts = ModelFacts(
         device=str(next(bundle.decoder.parameters()).device),
@@ -166,15 +174,24 @@ def _memo(settings: Settings) -> EmbeddingMemo | None:
     return EmbeddingMemo(settings.max_memo_bytes) if settings.max_memo_bytes else None
 
 
+def _media_decoder(settings: Settings, measurements: Measurements) -> DecodeWorkers:
+    from media.decode import DecodeWorkers
+
+    return DecodeWorkers(_media_limits(settings), measurements=measurements)
+
+
 def _local_encoder(
-    settings: Settings, bundle: ModelBundle, measurements: Measurements, num_threads: int | None
+    settings: Settings,
+    bundle: ModelBundle,
+    measurements: Measurements,
+    num_threads: int | None,
+    decoder: DecodeWorkers | None = None,
 ) -> LocalEncoder:
     from engine.encoding.medium import LocalEncoder
     from engine.encoding.runner import EncoderRunner, EncodingConfig
-    from media.decode import DecodeWorkers
 
     return LocalEncoder(
-        DecodeWorkers(_media_limits(settings), measurements=measurements),
+        decoder or _media_decoder(settings, measurements),
         EncoderRunner(bundle.encoders, EncodingConfig(num_threads=num_threads), measurements=measurements),
     )
 
@@ -282,6 +299,36 @@ def _vllm_options(settings: Settings) -> VllmOptions:
         eager=settings.vllm_eager,
         lora_folder=None if lora is None else str(lora),
     )
+
+
+def _experts(
+    settings: Settings,
+    captioner: Captioner,
+    decoder: DecodeWorkers,
+    measurements: Measurements,
+    *,
+    is_front: bool,
+) -> ExpertService:
+    """Build the experts that are installed. Raises `ConfigError` when one that runs by default is not."""
+    from engine.experts import ExpertContext, ExpertOptions
+    from engine.experts.service import ExpertService
+
+    key = settings.expert_caption_key
+    options = ExpertOptions(
+        by_default=settings.experts_by_default,
+        timeout_s=settings.expert_timeout_s,
+        max_chars=settings.expert_max_chars,
+        num_threads=settings.num_threads,
+        classifier=settings.expert_classifier,
+        speech_folder=settings.expert_speech_folder,
+        caption_url=settings.expert_caption_url,
+        caption_model=settings.expert_caption_model,
+        caption_key=None if key is None else key.get_secret_value(),
+    )
+    bundle = captioner.bundle
+    context = ExpertContext(bundle=bundle, options=options, describe=captioner.describe)
+    special_texts = tuple(bundle.tokenizer.special_ids)
+    return ExpertService(context, special_texts, decoder, starts_decoder=is_front, measurements=measurements)
 
 
 def _media_limits(settings: Settings) -> MediaLimits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,9 @@ from cache_index.embedding_memo import EncodedMedium
 from core.telemetry import StageTimer
 from core.types import DecodedMedia, MediaBlob, Modality
 from engine.encoding.runner import EncoderRunner
+from media.limits import DecodeOptions
+
+Decode = Callable[[MediaBlob], Awaitable[DecodedMedia]]
 
 
 class MediaDecoder(Protocol):
@@ -21,7 +24,7 @@ class MediaDecoder(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def decode(self, blob: MediaBlob) -> DecodedMedia: ...
+    async def decode(self, blob: MediaBlob, options: DecodeOptions | None = None) -> DecodedMedia: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,11 @@ class MediumEncoder(Protocol):
         """Return whose embeddings a modality gets. Raises `UnsupportedMedia` without an encoder for it."""
         ...
 
-    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
-        """Return the embedding; cancelling the call abandons the row."""
+    async def encode(self, blob: MediaBlob, tenant: str, decode: Decode | None = None) -> MediumEncoding:
+        """Return the embedding; cancelling the call abandons the row.
+
+        `decode` shares what the request decodes anyway; an encoder elsewhere decodes for itself.
+        """
         ...
 
 
@@ -68,10 +74,10 @@ class LocalEncoder:
         self._runner.check(modality)
         return self._runner.encoder_id(modality)
 
-    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
+    async def encode(self, blob: MediaBlob, tenant: str, decode: Decode | None = None) -> MediumEncoding:
         timer = StageTimer()
         with timer.stage("decode"):
-            media = await self._decoded(blob)
+            media = await self._decoded(blob, decode or self._decoder.decode)
         with timer.stage("encode"):
             embedding = await self._runner.encode(blob.modality, media)
         medium = EncodedMedium(
@@ -83,7 +89,7 @@ class LocalEncoder:
         )
         return MediumEncoding(medium=medium, stages_ms=timer.milliseconds)
 
-    async def _decoded(self, blob: MediaBlob) -> DecodedMedia:
+    async def _decoded(self, blob: MediaBlob, decode: Decode) -> DecodedMedia:
         if blob.modality is Modality.TEXT:  # its encoder takes UTF-8
             return DecodedMedia(container=blob.container, array=np.frombuffer(blob.data, dtype=np.uint8))
-        return await self._decoder.decode(blob)
+        return await decode(blob)

@@ -17,7 +17,7 @@ from core.telemetry import Measurements, StageTimer
 from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Scene
 from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
-from engine.encoding.medium import MediumEncoder, MediumEncoding
+from engine.encoding.medium import Decode, MediumEncoder, MediumEncoding
 from engine.encoding.sharing import SharedWork
 
 T = TypeVar("T")
@@ -100,9 +100,14 @@ class EncodingService:
         """Return the counters of the memo, None without one."""
         return None if self._memo is None else self._memo.stats()
 
-    async def embed(self, media: Sequence[MediaBlob], *, tenant: str = "") -> JointEmbedding:
-        """Return the blend of at least one medium, before any cache. Cancelling the call abandons every row of it."""
-        rows = await gather_or_cancel([self._embed_one(blob, tenant) for blob in media])
+    async def embed(
+        self, media: Sequence[MediaBlob], *, tenant: str = "", decode: Decode | None = None
+    ) -> JointEmbedding:
+        """Return the blend of at least one medium, before any cache. Cancelling the call abandons every row of it.
+
+        `decode` replaces the decoder for a request that shares what it decodes.
+        """
+        rows = await gather_or_cancel([self._embed_one(blob, tenant, decode) for blob in media])
         vector = self._blend([embedding.vector for embedding, _ in rows], [blob.weight for blob in media])
         return JointEmbedding(vector=vector, media=tuple(report for _, report in rows))
 
@@ -122,10 +127,10 @@ class EncodingService:
             vector, report = await asyncio.to_thread(self._caches.refine, joint.vector, *chosen)
         return replace(joint, vector=vector, cache=report)
 
-    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
+    async def encode(self, blob: MediaBlob, tenant: str, decode: Decode | None = None) -> MediumEncoding:
         """Return one encoded medium, from the memo if it is known there."""
         if self._memo is None:
-            return await self._encoder.encode(blob, tenant)
+            return await self._encoder.encode(blob, tenant, decode)
         key = MemoKey(
             encoder_id=self._encoder.encoder_id(blob.modality),
             content_sha256=blob.sha256,
@@ -137,12 +142,12 @@ class EncodingService:
         is_twin = self._shared.is_running(key)
         timer = StageTimer()
         with timer.stage("wait_for_twin") if is_twin else nullcontext():
-            encoded = await self._shared.run(key, lambda: self._encoder.encode(blob, tenant))
+            encoded = await self._shared.run(key, lambda: self._encoder.encode(blob, tenant, decode))
         self._memo.put(key, encoded.medium)
         return replace(encoded, stages_ms=timer.milliseconds, from_memo=True) if is_twin else encoded
 
-    async def _embed_one(self, blob: MediaBlob, tenant: str) -> tuple[Embedding, MediumReport]:
-        encoded = await self.encode(blob, tenant)
+    async def _embed_one(self, blob: MediaBlob, tenant: str, decode: Decode | None) -> tuple[Embedding, MediumReport]:
+        encoded = await self.encode(blob, tenant, decode)
         medium = encoded.medium
         report = MediumReport(
             modality=blob.modality,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from core.telemetry import EventLog
 from core.types import MediaBlob, Modality, ModalityEncoder
-from engine.encoding.medium import MediumEncoding
+from engine.encoding.medium import Decode, MediumEncoding
 from engine.encoding.runner import find_encoder
 from engine.scale.backend import ENCODERS, deployment
 from engine.scale.calls import Handle, RetryingCaller
@@ -37,7 +37,7 @@ class RemoteEncoder:
     def encoder_id(self, modality: Modality) -> str:
         return find_encoder(self._encoders, modality).encoder_id
 
-    async def encode(self, blob: MediaBlob, tenant: str) -> MediumEncoding:
+    async def encode(self, blob: MediaBlob, tenant: str, decode: Decode | None = None) -> MediumEncoding:
         """Raises what the replica's encoder raises, and `EngineFault` when replicas were lost with the medium."""
         encoded: MediumEncoding = await self._caller.result("encode", blob, tenant, key=blob.sha256)
         return encoded

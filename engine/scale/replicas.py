@@ -14,7 +14,7 @@ from core.telemetry import EventLog
 from core.types import BackendStats, DecoderBackend, DecodeRequest, MediaBlob, TokenEvent
 from engine.encoding.medium import MediumEncoding
 from engine.encoding.service import EncodingService
-from engine.pipeline import Watchdog
+from engine.watchdog import Watchdog
 
 FLUSH_INTERVAL_S = 0.02  # events of one sequence that come closer share one message between machines
 Batch = list[TokenEvent | AppError]

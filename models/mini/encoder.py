@@ -80,14 +80,18 @@ class NameHead(nn.Module):
             self.classifier.bias.copy_(torch.cat((bias, extra.bias)))
         self.register_buffer("name_vectors", name_vectors)  # (K, E)
 
-    def forward(self, features: Tensor) -> BlendedNames:
-        probabilities = self.classifier(features).softmax(dim=-1)  # (B, K)
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Return the probability of every name."""
+        probabilities: Tensor = self.classifier(features).softmax(dim=-1)  # (B, K)
         if self.drawn is not None:
             logits = self.drawn(features)
             is_drawing = logits[:, :1].sigmoid()  # (B, 1)
             drawings = is_drawing * logits[:, 1:].softmax(dim=-1)
             probabilities = torch.cat(((1 - is_drawing) * probabilities, drawings), dim=-1)  # (B, K)
-        return blend_names(probabilities, self.name_vectors)
+        return probabilities
+
+    def forward(self, features: Tensor) -> BlendedNames:
+        return blend_names(self.probabilities(features), self.name_vectors)
 
 
 class MiniImageEncoder:
@@ -129,6 +133,11 @@ class MiniImageEncoder:
             Embedding(vector=vector.numpy(), encoder_id=self.encoder_id, confidence=float(confidence))
             for vector, confidence in zip(blended.vectors, blended.confidence, strict=True)
         ]
+
+    def name_probabilities(self, batch: Sequence[Tensor]) -> Tensor:
+        """Return the probabilities `(B, K)` of `names` for preprocessed pictures."""
+        with torch.inference_mode():
+            return self._head.probabilities(self._features(torch.stack(list(batch))))
 
     def blend(self, batch: Sequence[Tensor]) -> BlendedNames:
         """Return the vectors, calibrated confidences and nearest names of a batch; `nearest` indexes `names`."""

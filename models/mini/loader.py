@@ -75,8 +75,15 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         space_id=SPACE_ID,
         conditioned_tokenizer=tokenizer.with_template(CONDITIONED_TEMPLATE),
         sources=sources,
+        conditions_context=False,  # with the condition it names the picture and passes over what is written in it
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
     )
+
+
+def load_picture_encoder() -> MiniImageEncoder:
+    """Return the picture encoder alone. Raises `CheckpointError` naming the file that is missing or damaged."""
+    tensors, names = read_weights()
+    return _picture_encoder(tensors, names, encoder_id=f"mini-{file_sha256(WEIGHTS)[:16]}")
 
 
 def read_weights() -> tuple[dict[str, Tensor], list[str]]:

@@ -113,6 +113,18 @@ class CacheTrace(Answer):
     neighbours: list[NearItem]
 
 
+class ExpertTrace(Answer):
+    """What an expert said about one medium, and how much of it the prompt holds."""
+
+    expert: str
+    medium: int
+    text: str
+    prompt_chars: int
+    elapsed_ms: float
+    from_memo: bool
+    error: str | None
+
+
 class BindTrace(BaseModel):
     """What the model saw, when `bind.trace` asked for it."""
 
@@ -122,6 +134,7 @@ class BindTrace(BaseModel):
     conditioned: bool
     stages_ms: dict[str, float]
     cache: CacheTrace | None
+    experts: list[ExpertTrace] = []  # left out when no expert was asked
 
 
 class TokenChance(Answer):

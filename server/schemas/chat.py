@@ -77,6 +77,7 @@ class BindOptions(EdgeModel):
     scope: Literal["latest", "all"] = "latest"
     trace: bool = False  # the answer says what was sampled and how long each stage took
     cache: CacheOptions | None = None  # none: as the model does by itself
+    experts: list[NonEmptyText] | None = Field(None, max_length=16)  # none: those that run by default
 
     @property
     def cache_choice(self) -> CacheChoice | None:

@@ -158,6 +158,7 @@ class ModelObject(Answer):
     input_modalities: list[str]
     output_modalities: list[str]
     context_length: int
+    experts: list[str]
 
 
 class ModelList(Answer):

@@ -34,6 +34,8 @@ OPTIONAL_PACKAGES = {
     "vllm",
     "ray",
     "onnxruntime",
+    "rapidocr",
+    "faster-whisper",
     "opentelemetry-api",
     "opentelemetry-sdk",
     "opentelemetry-exporter-otlp-proto-http",

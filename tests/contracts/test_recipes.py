@@ -1,4 +1,5 @@
-"""What CONTRIBUTING.md promises: one new file and one line in a table add an encoder, adapter, backend or endpoint."""
+"""What CONTRIBUTING.md promises: one new file and one line in a table add an encoder, adapter, backend, expert or
+endpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import pytest
 
 from core.registry import Registry
 from engine.backends import BACKENDS
+from engine.experts import EXPERTS
 from models.registry import MODELS
 from server.routes import ROUTERS
 from tests.support.live_server import image_part, live_server, picture, reply_text
@@ -28,6 +30,14 @@ def test_a_backend_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
     add_line(monkeypatch, BACKENDS, "build_toy")
     with live_server(backend="toy") as server:
         assert reply_text(server.chat("hello")) == "toy"
+
+
+def test_an_expert_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_line(monkeypatch, EXPERTS, "build_toy_expert")
+    with live_server(backend="echo") as server:
+        asked = {"bind": {"experts": ["toy"]}, "max_tokens": 300, "ignore_eos": False}
+        answer = server.chat([image_part(picture()), {"type": "text", "text": "Well?"}], **asked)
+        assert 'About the picture:\n"""\na toy says toy' in reply_text(answer)
 
 
 def test_an_encoder_and_an_adapter_are_classes_in_a_model_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

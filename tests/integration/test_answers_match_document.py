@@ -73,7 +73,13 @@ def client(tmp_path: Path) -> Iterator[CheckedClient]:
 def chats(client: CheckedClient) -> None:
     stored = client.call("post", CHAT, json={"messages": SEEN, "store": True, "metadata": {"a": "b"}, **SHORT})["id"]
     cache = {"index": "things"}
-    traced = {"messages": SEEN, "bind": {"trace": True, "cache": cache}, "logprobs": True, "top_logprobs": 2, **SHORT}
+    traced = {
+        "messages": SEEN,
+        "bind": {"trace": True, "cache": cache, "experts": ["caption"]},
+        "logprobs": True,
+        "top_logprobs": 2,
+        **SHORT,
+    }
     called = {"messages": HELLO, "tools": [PAINT], "tool_choice": "required", "max_tokens": 60}
     for body in (traced, called):
         client.call("post", CHAT, json=body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from fastapi import APIRouter
 
+from core.errors import ConfigError
 from core.types import (
     AdapterPrompt,
     BackendStats,
@@ -23,6 +25,7 @@ from core.types import (
     TokenUsage,
 )
 from engine.backends import DecodingConfig
+from engine.experts import Expert, ExpertContext, ExpertMedium
 from models.bundle import ModelBundle
 from models.tiny import load_tiny
 
@@ -97,3 +100,49 @@ class ToyBackend:
 
 def build_toy(bundle: ModelBundle, config: DecodingConfig) -> DecoderBackend:
     return ToyBackend(bundle)
+
+
+class ToyExpert:
+    """Says "toy" of every picture."""
+
+    expert_id = "toy-1"
+    modalities = frozenset({Modality.IMAGE})
+    heading = "About {medium}:"
+    instruction = ""
+
+    async def read(self, medium: ExpertMedium) -> str:
+        media = await medium.decode()
+        return "a toy says toy " * (1 + media.array.shape[0] // 8)
+
+    async def stop(self) -> None: ...
+
+
+class BrokenExpert(ToyExpert):
+    """Fails as a library might."""
+
+    async def read(self, medium: ExpertMedium) -> str:
+        raise RuntimeError("a toy broke")
+
+
+class SilentExpert(ToyExpert):
+    """Never comes back."""
+
+    async def read(self, medium: ExpertMedium) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+
+def build_toy_expert(context: ExpertContext) -> Expert:
+    return ToyExpert()
+
+
+def build_broken_expert(context: ExpertContext) -> Expert:
+    return BrokenExpert()
+
+
+def build_silent_expert(context: ExpertContext) -> Expert:
+    return SilentExpert()
+
+
+def build_uninstalled_expert(context: ExpertContext) -> Expert:
+    raise ConfigError("this expert wants glasses; the operator buys them")

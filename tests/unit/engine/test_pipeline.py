@@ -38,7 +38,8 @@ from engine.backends import BACKENDS, DecodingConfig
 from engine.encoding.medium import LocalEncoder
 from engine.encoding.runner import EncoderRunner, EncodingConfig
 from engine.encoding.service import EncodingService
-from engine.pipeline import ChoiceEvent, Pipeline, PipelineConfig, Watchdog
+from engine.pipeline import ChoiceEvent, Pipeline, PipelineConfig
+from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
 from models.mini.relevance import NUM_BUCKETS, MediaQuestions, bucket_of
 from models.tiny import TINY_CONFIG, load_tiny

@@ -1,0 +1,44 @@
+"""Decode each medium of one request once, for its experts and for its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from core.types import DecodedMedia, MediaBlob, Modality
+from engine.encoding.medium import MediaDecoder
+from engine.encoding.sharing import SharedWork
+from media.limits import DecodeOptions
+
+READING_OPTIONS = replace(DecodeOptions(), min_side_px=2000)
+"""Pixels that small print needs; encoders need fewer, so a large picture is decoded twice."""
+
+
+class RequestDecoding:
+    """The decoded media of one request; `read_by_experts` are those that experts will ask for."""
+
+    def __init__(self, decoder: MediaDecoder, read_by_experts: Iterable[MediaBlob]) -> None:
+        self._decoder = decoder
+        self._for_experts = {_key(blob) for blob in read_by_experts}
+        self._running: SharedWork[DecodedMedia] = SharedWork()
+        self._done: dict[tuple[str, ...], DecodedMedia] = {}
+
+    async def for_expert(self, blob: MediaBlob) -> DecodedMedia:
+        """Return a medium at the size experts read. Raises what decoding raises."""
+        key = _key(blob)
+        if key not in self._done:
+            options = READING_OPTIONS if blob.modality is Modality.IMAGE else None
+            self._done[key] = await self._running.run(key, lambda: self._decoder.decode(blob, options))
+        return self._done[key]
+
+    async def for_encoder(self, blob: MediaBlob) -> DecodedMedia:
+        """Return exactly what the encoder gets without experts; from the same decoding where that is the same array."""
+        if _key(blob) not in self._for_experts:
+            return await self._decoder.decode(blob)
+        media = await self.for_expert(blob)
+        is_shrunk = blob.modality is Modality.IMAGE and min(media.array.shape[:2]) >= 2 * DecodeOptions().min_side_px
+        return await self._decoder.decode(blob) if is_shrunk else media
+
+
+def _key(blob: MediaBlob) -> tuple[str, ...]:
+    return (str(blob.modality), blob.container, blob.sha256, str(blob.sampling))
