@@ -12,7 +12,7 @@ from models.llama.config import RopeScaling
 
 def inverse_frequencies(head_width: int, theta: float, scaling: RopeScaling | None) -> Tensor:
     """Return `(Dh/2,)` float32 angular steps per position, scaled as LLaMA 3 does when asked."""
-    exponents = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
+    exponents = torch.arange(0, head_width, 2, dtype=torch.float32, device="cpu") / head_width
     frequencies = 1.0 / theta**exponents  # (Dh/2,)
     if scaling is None:
         return frequencies

@@ -76,14 +76,17 @@ def _layer_slots(config: LlamaConfig, layer: int) -> dict[str, Slot]:
     return slots
 
 
+_DRAWS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+
 class _NoRandomStart(TorchFunctionMode):
     """Leave new parameters unset; drawing them for a shape without storage would import a second of torch."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
+        if func in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
 
 
