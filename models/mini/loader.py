@@ -51,7 +51,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
     adapter = _adapter(tensors, decoder.config.num_layers, decoder.config.num_heads)
     decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
     digest = file_sha256(WEIGHTS)
-    encoder = _picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
+    encoder = picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
     tokenizer = load_gguf_tokenizer(decoder_file())
     files: tuple[Path, ...] = (WEIGHTS, POINT_WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
     files += audio_sources(audio_encoder)
@@ -113,7 +113,8 @@ def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
     return load_strictly(layer, {"weight": weight, "bias": tensors[f"{name}.bias"]}, str(WEIGHTS))
 
 
-def _picture_encoder(tensors: dict[str, Tensor], names: list[str], encoder_id: str) -> MiniImageEncoder:
+def picture_encoder(tensors: dict[str, Tensor], names: list[str], encoder_id: str) -> MiniImageEncoder:
+    """Return the picture encoder alone, of what `read_weights` returned."""
     network = FeatureNetwork(picture_network_file())
     extra, drawn = (_linear(tensors, name) for name in ("head", "drawings"))
     head = NameHead(network.class_weights(), extra, tensors["names.vectors"], drawn)

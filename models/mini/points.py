@@ -28,12 +28,13 @@ from models.pointbind.grouping import PointGroups, check_cloud, normalize_unit_s
 class Calibration:
     """What was fitted on validation objects after training.
 
-    `view_weights` are those of the six verticals +z, -z, +y, -y, +x, -x. `temperature` divides the logits. The
-    confidence is `sigmoid(slope * logit(score) + offset)`. `aligned_share` of the vector is the trained head's, the
-    rest the blend.
+    `view_weights` are those of the six verticals +z, -z, +y, -y, +x, -x. `groups_share` of logits and rows is the
+    PointBERT's, the rest the occupancy network's. `temperature` divides the logits. The confidence is
+    `sigmoid(slope * logit(score) + offset)`. `aligned_share` of the vector is the trained heads', the rest the blend.
     """
 
     view_weights: tuple[float, ...]
+    groups_share: float
     temperature: float
     slope: float
     offset: float
@@ -94,12 +95,12 @@ class MiniPointEncoder:
 
     def look(self, batch: Sequence[Tensor]) -> Seen:
         """Return what the network makes of clouds `(1024, 3)` from all sides."""
-        logits, rows = look_from_all_sides(self._network, batch)  # (B, V, K + 1), (B, V, E)
+        logits, rows = look_from_all_sides(self._network, batch)  # (B, V, 2, K + 1), (B, V, 2, E)
         return weigh_views(logits, rows, self._calibration)
 
 
 def look_from_all_sides(network: ShapeNetwork, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return logits `(B, V, K + 1)` and aligned rows `(B, V, E)`, cloud by cloud.
+    """Return both networks' logits `(B, V, 2, K + 1)` and aligned rows `(B, V, 2, E)`, cloud by cloud.
 
     The groups are found once: farthest points and nearest neighbours stay the same when a cloud is turned.
     """
@@ -122,7 +123,9 @@ def weigh_views(logits: Tensor, rows: Tensor, calibration: Calibration) -> Seen:
     The score is the probability of the best name, times how familiar the most familiar view is.
     """
     weights = torch.tensor(calibration.view_weights).repeat_interleave(2)  # (V,)
-    probabilities = (logits.float() / calibration.temperature).softmax(dim=-1)  # (B, V, K + 1)
+    shares = torch.tensor((1 - calibration.groups_share, calibration.groups_share))
+    logits, rows = (torch.einsum("bvnk,n->bvk", part.float(), shares) for part in (logits, rows))
+    probabilities = (logits / calibration.temperature).softmax(dim=-1)  # (B, V, K + 1)
     named = probabilities[..., :-1] * weights[:, None]  # (B, V, K)
     names = named.sum(dim=1)
     names = names / names.sum(dim=-1, keepdim=True).clamp_min(1e-9)  # (B, K)

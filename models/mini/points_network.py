@@ -23,11 +23,11 @@ NUM_VIEWS = 12  # six half axes as the vertical, twice half a turn
 GRID_CELLS, PROFILE_CELLS, DISTANCE_CELLS = 12, 14, 25
 NUM_DESCRIBED = 2 * GRID_CELLS**3 + PROFILE_CELLS**2 + DISTANCE_CELLS + 3
 CONFIG = PointBertConfig(
-    width=128,
+    width=160,
     depth=4,
-    num_heads=4,
-    num_groups=40,
-    group_size=20,
+    num_heads=5,
+    num_groups=64,
+    group_size=16,
     token_width=128,
     net_widths=(32, 64),
     position_width=64,
@@ -148,33 +148,39 @@ class OccupancyNetwork(nn.Module):
         return self.classifier(features), self.aligned(features)
 
 
-class ShapeNetwork(nn.Module):
-    """Two looks at a cloud, summed: where its points lie, and a PointBERT over 40 groups of neighbours.
+class GroupNetwork(nn.Module):
+    """A PointBERT over 64 groups of neighbours: groups to logits `(B, K + 1)` and unnormalised rows `(B, E)`."""
 
-    The transformer's last layers start at zero and learn, after the other branch, what that one gets wrong.
-    """
+    def __init__(self, num_names: int) -> None:
+        super().__init__()
+        self.trunk = PointTransformer(CONFIG)
+        self.classifier = nn.Linear(2 * CONFIG.width, num_names + 1)
+        self.aligned = nn.Linear(2 * CONFIG.width, CONFIG.embedding_width)
+
+    def forward(self, groups: PointGroups) -> tuple[Tensor, Tensor]:
+        features = self.trunk(groups)  # (B, 2D)
+        return self.classifier(features), self.aligned(features)
+
+
+class ShapeNetwork(nn.Module):
+    """Two looks at a cloud, each trained by itself: where its points lie, and a PointBERT over groups of neighbours."""
 
     def __init__(self, num_names: int) -> None:
         super().__init__()
         self.occupancy = OccupancyNetwork(num_names)
-        self.trunk = PointTransformer(CONFIG)
-        self.classifier = nn.Linear(2 * CONFIG.width, num_names + 1)
-        self.aligned = nn.Linear(2 * CONFIG.width, CONFIG.embedding_width)
-        for layer in (self.classifier, self.aligned):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.groups = GroupNetwork(num_names)
 
     def forward(self, described: Tensor, groups: PointGroups) -> tuple[Tensor, Tensor]:
-        """Return logits `(B, K + 1)`, the last for shapes without a name, and unit rows `(B, E)`.
+        """Return the logits `(B, 2, K + 1)` and unit rows `(B, 2, E)` of both looks.
 
-        `described` `(B, 3680)` is what `describe` says of the clouds whose `groups` come along.
+        The last logit is of shapes without a name. `described` `(B, 3680)` is what `describe` says of the clouds whose
+        `groups` come along.
         """
-        logits, rows = self.occupancy(described)
-        features = self.trunk(groups)  # (B, 2D)
-        return logits + self.classifier(features), F.normalize(rows + self.aligned(features), dim=-1)
+        logits, rows = zip(self.occupancy(described), self.groups(groups), strict=True)
+        return torch.stack(logits, dim=1), F.normalize(torch.stack(rows, dim=1), dim=-1)
 
 
 def group(clouds: Sequence[Tensor]) -> PointGroups:
-    """Return the 40 groups of 20 points of each cloud `(N, 3)`."""
+    """Return the 64 groups of 16 points of each cloud `(N, 3)`."""
     (groups,) = group_clouds(clouds, CONFIG.rules)
     return groups

@@ -1,8 +1,8 @@
 """Train the point-cloud encoder of `mini`: `python -m training.recipes.mini_shapes --out DIR [--seed S] [--workers W]`.
 
 No data are read: every object is built by `training/shapes`. Stages, each kept in DIR so that an interrupted run goes
-on: the pool of objects, augmented views of it, the occupancy branch, the PointBERT branch on top of it, the
-calibration on objects of other seeds, and `points.safetensors`.
+on: the pool of objects, what the picture encoder makes of rendered views of some of them, augmented clouds of all, the
+occupancy network, the PointBERT, the calibration on objects of other seeds, and `points.safetensors`.
 """
 
 from __future__ import annotations
@@ -17,40 +17,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
 
 from models.mini.assets import text_network_file
+from models.mini.loader import picture_encoder, read_weights
 from models.mini.points_network import GRID_CELLS, ShapeNetwork, describe, group
 from models.mini.text import MiniTextEncoder
 from models.pointbind.grouping import PointGroups
 from training.loop import LoopConfig, run_loop
-from training.recipes.mini_shapes_export import export
+from training.recipes.mini_shapes_export import export, validation_clouds
 from training.shapes.catalogue import NAMELESS, NAMES
 from training.shapes.pool import make_pool, make_views, read_views
+from training.shapes.portraits import make_portraits
 
-OCCUPANCY_BATCH, TRUNK_BATCH = 256, 48
-ALIGNMENT_SCALE, ALIGNMENT_WEIGHT = 14.0, 0.25
+OCCUPANCY_BATCH, GROUPS_BATCH = 256, 48
+ALIGNMENT_SCALE, TEXT_WEIGHT = 14.0, 0.25
 DESCRIBED_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """`clouds` `(n, 1024, 3)` and `described` `(n, 3680)` in float16, `labels` `(n,)`."""
+    """`clouds` `(n, 1024, 3)` and `described` `(n, 3680)` in float16, `labels` `(n,)`, `objects` `(n,)` numbers."""
 
     clouds: Tensor
     described: Tensor
     labels: Tensor
+    objects: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """What a cloud's row is drawn to: its name `(K, E)` of `names`, and the picture of its object.
+
+    `pictures` `(P, E)` are of the first P objects; `picture_weight` is that of their term.
+    """
+
+    names: Tensor
+    pictures: Tensor
+    picture_weight: float
 
 
 def load_views(folder: Path, num_chunks: int, seed: int) -> Views:
     """Return the augmented views and their descriptions, which are kept beside them."""
-    clouds, labels = read_views(folder, num_chunks, seed)
+    clouds, labels, objects = read_views(folder, num_chunks, seed)
     path = folder / f"{seed}-described-{num_chunks}.pt"
     if path.exists():
-        return Views(clouds, torch.load(path, weights_only=True), labels)
-    parts = [describe(part.float()).half() for part in torch.split(clouds, DESCRIBED_AT_ONCE)]
-    described = torch.cat(parts)
-    torch.save(described, path)
-    return Views(clouds, described, labels)
+        return Views(clouds, torch.load(path, weights_only=True), labels, objects)
+    parts = torch.split(clouds, DESCRIBED_AT_ONCE)
+    described = torch.cat([describe(part.float()).half() for part in tqdm(parts, desc="descriptions")])
+    temporary = path.with_suffix(".tmp")
+    torch.save(described, temporary)
+    temporary.replace(path)
+    return Views(clouds, described, labels, objects)
 
 
 def name_rows() -> Tensor:
@@ -58,12 +76,21 @@ def name_rows() -> Tensor:
     return MiniTextEncoder(text_network_file(), "names").embed(NAMES).clone()
 
 
-def shape_loss(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor) -> Tensor:
-    """Cross-entropy of the classes, and of the names by the similarity of their text embeddings."""
+def shape_loss(logits: Tensor, rows: Tensor, labels: Tensor, objects: Tensor, anchors: Anchors) -> Tensor:
+    """Cross-entropy of the classes, of the names by their text embeddings, and of the pictures by theirs.
+
+    The last is the contrastive loss of CLIP (Radford et al. 2021) among the clouds `(b,)` whose object was drawn.
+    """
+    unit = F.normalize(rows.float(), dim=-1)  # (b, E)
     named = labels != NAMELESS
-    similarity = ALIGNMENT_SCALE * F.normalize(rows.float()[named], dim=-1) @ name_vectors.T  # (b, K)
-    alignment = F.cross_entropy(similarity, labels[named])
-    return F.cross_entropy(logits.float(), labels, label_smoothing=0.1) + ALIGNMENT_WEIGHT * alignment
+    text = F.cross_entropy(ALIGNMENT_SCALE * unit[named] @ anchors.names.T, labels[named])
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.1) + TEXT_WEIGHT * text
+    drawn = named & (objects < len(anchors.pictures))
+    if anchors.picture_weight == 0 or drawn.sum() < 2:
+        return loss
+    similarity = ALIGNMENT_SCALE * unit[drawn] @ anchors.pictures[objects[drawn]].float().T  # (d, d)
+    pairs = torch.arange(len(similarity))
+    return loss + anchors.picture_weight * (F.cross_entropy(similarity, pairs) + F.cross_entropy(similarity.T, pairs))
 
 
 def flipped(described: Tensor, generator: torch.Generator) -> Tensor:
@@ -76,33 +103,32 @@ def flipped(described: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat((grids.flatten(1), described[:, 2 * cells :]), dim=1)
 
 
-def train_occupancy(network: ShapeNetwork, views: Views, name_vectors: Tensor, steps: int, out: Path) -> None:
-    """Train the branch that sees where points lie."""
+def train_occupancy(network: ShapeNetwork, views: Views, anchors: Anchors, steps: int, out: Path) -> None:
+    """Train the network that sees where points lie."""
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         rows = torch.randint(len(views.labels), (OCCUPANCY_BATCH,), generator=generator)
+        torch.manual_seed(step)  # of dropout, so that a resumed run is the same one
         logits, aligned = network.occupancy(flipped(views.described[rows].float(), generator))
-        return shape_loss(logits, aligned, views.labels[rows], name_vectors)
+        return shape_loss(logits, aligned, views.labels[rows], views.objects[rows], anchors)
 
     network.occupancy.train()
     run(network.occupancy, loss_at, steps, 2e-3, out / "occupancy")
 
 
-def train_trunk(network: ShapeNetwork, views: Views, name_vectors: Tensor, steps: int, out: Path) -> None:
-    """Train the PointBERT branch on what the frozen occupancy branch leaves wrong."""
-    network.train()
-    network.occupancy.eval().requires_grad_(False)
+def train_groups(network: ShapeNetwork, views: Views, anchors: Anchors, steps: int, out: Path) -> None:
+    """Train the PointBERT."""
 
     def loss_at(step: int) -> Tensor:
-        rows = torch.randint(len(views.labels), (TRUNK_BATCH,), generator=torch.Generator().manual_seed(step))
-        clouds = views.clouds[rows].float()
-        groups = jittered(group(list(clouds)), step)
+        rows = torch.randint(len(views.labels), (GROUPS_BATCH,), generator=torch.Generator().manual_seed(step))
+        groups = jittered(group(list(views.clouds[rows].float())), step)
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):  # the fused backward is slower here
-            logits, aligned = network(views.described[rows].float(), groups)
-        return shape_loss(logits, aligned, views.labels[rows], name_vectors)
+            logits, aligned = network.groups(groups)
+        return shape_loss(logits, aligned, views.labels[rows], views.objects[rows], anchors)
 
-    run(network, loss_at, steps, 2e-3, out / "trunk")
+    network.groups.train()
+    run(network.groups, loss_at, steps, 1.5e-3, out / "groups")
 
 
 def jittered(groups: PointGroups, step: int) -> PointGroups:
@@ -147,25 +173,42 @@ def make_data(arguments: argparse.Namespace) -> Views:
     return load_views(arguments.out / "views", arguments.chunks, arguments.seed)
 
 
-def main() -> None:
+def make_anchors(arguments: argparse.Namespace) -> Anchors:
+    """Embed the names, and draw the first objects for the picture encoder."""
+    pictures = torch.zeros(0, 1)
+    if arguments.portraits and arguments.picture_weight:
+        encoder = picture_encoder(*read_weights(), encoder_id="mini")
+        pictures = make_portraits(arguments.out / "portraits", arguments.portraits, arguments.seed, encoder)
+    return Anchors(name_rows(), pictures, arguments.picture_weight)
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--objects", type=int, default=19_500, help="how many are built")
+    parser.add_argument("--objects", type=int, default=30_000, help="how many are built")
     parser.add_argument("--chunks", type=int, default=120, help="augmented views, in chunks of 500")
+    parser.add_argument("--portraits", type=int, default=4000, help="how many objects are drawn as pictures too")
+    parser.add_argument("--picture-weight", type=float, default=0.05, help="of the term that draws rows to pictures")
     parser.add_argument("--occupancy-steps", type=int, default=2500)
-    parser.add_argument("--trunk-steps", type=int, default=1500)
+    parser.add_argument("--trunk-steps", type=int, default=1500, help="of the PointBERT")
     parser.add_argument("--workers", type=int, default=2, help="processes that build views")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--validation", type=int, default=500, help="objects of other seeds to calibrate on")
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="trees of real models to calibrate on as well")
-    arguments = parser.parse_args()
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    views, name_vectors = make_data(arguments), name_rows()
+    views, anchors = make_data(arguments), make_anchors(arguments)
     torch.manual_seed(arguments.seed)
     network = ShapeNetwork(len(NAMES))
-    train_occupancy(network, views, name_vectors, arguments.occupancy_steps, arguments.out)
-    train_trunk(network, views, name_vectors, arguments.trunk_steps, arguments.out)
-    report = export(network, name_vectors, arguments.out, arguments.seed, arguments.real)
-    print(", ".join(f"{name} {value:.3f}" for name, value in report.items()))
+    train_occupancy(network, views, anchors, arguments.occupancy_steps, arguments.out)
+    train_groups(network, views, anchors, arguments.trunk_steps, arguments.out)
+    unseen = validation_clouds(arguments.validation, arguments.seed)
+    report = export(network, anchors.names, arguments.out, unseen, arguments.real)
+    print("\n".join(f"{name:<28} {value:.3f}" for name, value in report.items()))
 
 
 if __name__ == "__main__":

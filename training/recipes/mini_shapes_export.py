@@ -26,8 +26,14 @@ from training.shapes.clouds import NUM_POINTS, UP_AXES, damage, rotation_about
 from training.shapes.pool import object_of
 
 VALIDATION_SEED = 500_000
+GROUPS_SHARES = (0.5, 0.35, 0.65, 0.0, 1.0)  # the first of equals wins
 START = Calibration(
-    view_weights=(1.0, 0.2, 1.0, 0.2, 0.3, 0.2), temperature=1.0, slope=1.0, offset=0.0, aligned_share=0.0
+    view_weights=(1.0, 0.2, 1.0, 0.2, 0.3, 0.2),
+    groups_share=0.5,
+    temperature=1.0,
+    slope=1.0,
+    offset=0.0,
+    aligned_share=0.0,
 )
 
 
@@ -57,15 +63,16 @@ def real_clouds(folder: Path, encoder: MiniPointEncoder) -> tuple[list[Tensor], 
     return clouds, torch.tensor(labels)
 
 
-def fit(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor) -> tuple[Calibration, dict[str, float]]:
-    """Choose view weights and the head's share by how many are named right, the temperature by likelihood, then how
-    the score becomes a probability (Platt 1999); nameless objects count as wrong, whatever is said of them."""
-    named = labels != NAMELESS
+def fit(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor) -> Calibration:
+    """Choose the networks' shares, view weights and the heads' share by how many are named right, the temperature by
+    likelihood, then how the score becomes a probability (Platt 1999); nameless objects count as wrong, whatever is said
+    of them."""
     best, best_right = START, -1.0
-    for down, sideways, share in itertools.product((0.0, 0.1, 0.3), (0.0, 0.15, 0.4, 1.0), (0.0, 0.2, 0.4)):
+    choices = itertools.product(GROUPS_SHARES, (0.0, 0.1, 0.3), (0.0, 0.15, 0.4, 1.0), (0.0, 0.2, 0.4))
+    for groups_share, down, sideways, share in tqdm(list(choices), desc="calibration", unit="trial"):
         weights = (1.0, down, 1.0, down, sideways, min(down, sideways))
-        trial = replace(START, view_weights=weights, aligned_share=share)
-        share_right = float(_is_right(logits, rows, labels, name_vectors, trial)[named].float().mean())
+        trial = replace(START, groups_share=groups_share, view_weights=weights, aligned_share=share)
+        share_right = named_right(logits, rows, labels, name_vectors, trial)
         if share_right > best_right + 0.002:
             best, best_right = trial, share_right
     best = min(
@@ -75,8 +82,12 @@ def fit(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor) -> t
     right = _is_right(logits, rows, labels, name_vectors, best)
     score = weigh_views(logits, rows, best).score
     slope, offset = platt(torch.logit(score, eps=1e-4), right)
-    fitted = replace(best, slope=slope, offset=offset)
-    return fitted, {"named right": float(right[named].float().mean()), "objects": float(len(labels))}
+    return replace(best, slope=slope, offset=offset)
+
+
+def named_right(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor, trial: Calibration) -> float:
+    """Return the share of the things with a name whose nearest name is right."""
+    return float(_is_right(logits, rows, labels, name_vectors, trial)[labels != NAMELESS].float().mean())
 
 
 def _is_right(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor, trial: Calibration) -> Tensor:
@@ -105,31 +116,38 @@ def platt(odds: Tensor, right: Tensor) -> tuple[float, float]:
 
 
 def look(network: ShapeNetwork, clouds: list[Tensor], what: str) -> tuple[Tensor, Tensor]:
-    """Return logits `(n, V, K + 1)` and rows `(n, V, E)` of all clouds under a progress bar."""
+    """Return logits `(n, V, 2, K + 1)` and rows `(n, V, 2, E)` of all clouds under a progress bar."""
     with torch.inference_mode():
         parts = [look_from_all_sides(network, [cloud]) for cloud in tqdm(clouds, desc=what, unit="cloud")]
     return torch.cat([logits for logits, _ in parts]), torch.cat([rows for _, rows in parts])
 
 
 def export(
-    network: ShapeNetwork, name_vectors: Tensor, out: Path, seed: int, real: Sequence[Path] = ()
+    network: ShapeNetwork,
+    name_vectors: Tensor,
+    out: Path,
+    unseen: tuple[list[Tensor], Tensor],
+    real: Sequence[Path] = (),
 ) -> dict[str, float]:
-    """Fit the calibration and write `out/points.safetensors` in float16; return what the fit found.
+    """Fit the calibration and write `out/points.safetensors` in float16; return the shares named right.
 
-    `real` are `class/file` trees of real models to calibrate on as well: procedural objects alone are too easy.
+    `unseen` are clouds with their labels; `real` are `class/file` trees of real models to calibrate on as well:
+    procedural objects alone are too easy.
     """
     network.eval().requires_grad_(False)
     encoder = MiniPointEncoder(network, NAMES, name_vectors, START, "unfitted")
-    clouds, labels = validation_clouds(500, seed)
-    logits, rows = look(network, clouds, "validation objects")
-    for folder in real:
-        real_inputs, real_labels = real_clouds(folder, encoder)
-        real_logits, real_rows = look(network, real_inputs, folder.name)
-        pairs = ((logits, real_logits), (rows, real_rows), (labels, real_labels))
-        logits, rows, labels = (torch.cat(pair) for pair in pairs)
-    calibration, report = fit(logits, rows, labels, name_vectors)
+    trees = {"procedural": unseen, **{folder.name: real_clouds(folder, encoder) for folder in real}}
+    seen = {name: (*look(network, clouds, name), labels) for name, (clouds, labels) in trees.items()}
+    logits, rows, labels = (torch.cat(parts) for parts in zip(*seen.values(), strict=True))
+    calibration = fit(logits, rows, labels, name_vectors)
     write_weights(network, name_vectors, calibration, out / "points.safetensors")
-    return report
+    variants = {"both": calibration.groups_share, "occupancy alone": 0.0, "PointBERT alone": 1.0}
+    return {
+        f"{name}, {variant}": named_right(*outputs, name_vectors, replace(calibration, groups_share=share))
+        for name, outputs in seen.items()
+        for variant, share in variants.items()
+        if bool((outputs[2] != NAMELESS).any())
+    }
 
 
 def write_weights(network: ShapeNetwork, name_vectors: Tensor, calibration: Calibration, path: Path) -> None:

@@ -57,7 +57,7 @@ def house(d: Dice) -> Triangles:
         x, y = d(-0.6, 0.6) * depth, d(-0.6, 0.6) * w
         parts.append(spans((x, y, h), (x + 0.5, y + 0.5, h + rise + d(0.1, 0.8))))
     out = d(-0.05, 0.08)
-    for level in range(1 + (h > 3.8)):
+    for level in range(0 if d.maybe(0.3) else 1 + (h > 3.8)):
         for y in np.linspace(-w * 0.7, w * 0.7, d.whole(2, 4)):
             z = 1.0 + 2.5 * level
             parts.append(mirror(spans((depth, y - 0.4, z), (depth + out, y + 0.4, z + 1.0)), "x"))

@@ -46,7 +46,7 @@ NAMES = (
     "screw",
 )  # fmt: skip
 NAMELESS = len(NAMES)  # the label of objects of no kind
-NAMELESS_SHARE = 0.09
+NAMELESS_SHARE, WARPED_SHARE = 0.09, 0.3
 ANY_WAY_UP = frozenset(
     {"ball", "ring", "gear", "screw", "box", "can", "pillow", "cell phone", "wrench", "scissors", "knife", "fork"}
     | {"spoon", "sword", "hammer", "axe", "guitar", "rifle", "pistol", "hand", "glasses", "snake", "rocket", "shoe"}
@@ -62,5 +62,15 @@ def draw_label(random: np.random.Generator) -> int:
 def build(label: int, random: np.random.Generator) -> Triangles:
     """Return one object as triangles `(F, 3, 3)`, its proportions stretched at random."""
     maker = bodies.nameless if label == NAMELESS else MAKERS[NAMES[label]]
-    triangles = maker(Dice(random))
-    return np.asarray(triangles * np.exp(random.normal(0, 0.09, 3)))
+    triangles = maker(Dice(random)) * np.exp(random.normal(0, 0.12, 3))
+    return warped(triangles, random) if random.random() < WARPED_SHARE else np.asarray(triangles)
+
+
+def warped(triangles: Triangles, random: np.random.Generator) -> Triangles:
+    """Let an object grow wider or narrower with its height, and lean."""
+    height = triangles[..., 2:]
+    level = (height - height.min()) / np.ptp(height) - 0.5  # (F, 3, 1)
+    middle = triangles.reshape(-1, 3).mean(axis=0) * (1, 1, 0)
+    grown = (triangles - middle) * np.concatenate((1 + random.normal(0, 0.18) * level,) * 2 + (0 * level + 1,), axis=2)
+    lean = random.normal(0, 0.05, 2) * np.ptp(height)
+    return np.asarray(grown + middle + level * np.array((*lean, 0.0)))

@@ -61,6 +61,8 @@ def monitor(d: Dice) -> Triangles:
         ]
     if d.maybe(0.15):  # a tube set
         screen.append(turn(box((0, 0, 0), (w * 1.5, h * 1.7, w * 1.2), taper=0.6), "y", -90) + (-w * 0.6 - t, 0, h))
+    if d.maybe(0.12):  # with its keyboard
+        screen.append(turn(keyboard(d), "y", 0) + (w * d(0.6, 1.0), 0, -lift))
     panel = turn(join(*screen), "y", -d(-3, 14), (0, 0, h)) + (0, 0, lift)
     stand = d.pick("round", "rectangle", "feet", "arch", "none")
     if stand == "round":
@@ -221,6 +223,8 @@ def clock(d: Dice) -> Triangles:
         )
     )
     dial = join(face, marks, hands)
+    if d.maybe(0.12):  # in a box
+        return join(dial, spans((-r * d(0.3, 1.5), -r * 1.15, -r * 1.15), (0, r * 1.15, r * d(1.15, 1.6))))
     if kind == "alarm":
         bell = turn(ellipsoid((0, 0, r * 1.2), (r * 0.3, r * 0.3, r * 0.22)), "x", 35)
         return join(

@@ -30,6 +30,10 @@ from training.shapes.plants import flowers
 
 def mug(d: Dice) -> Triangles:
     r, h, wall = d(0.032, 0.05), d(0.07, 0.13), d(0.002, 0.006)
+    if d.maybe(0.1):  # to take away
+        top = h * d(1.0, 1.3)
+        rim = [(r * 1.08, top), (r * 1.08, top + 0.006), (r * 0.95, top + 0.012), (0, top + 0.012)]
+        return lathe([(0, 0), (r * d(0.65, 0.85), 0), (r, top), *rim])
     z = np.linspace(0, h, 7)
     style = d.pick("straight", "straight", "taper", "belly", "cup")
     t = z / h
@@ -108,13 +112,26 @@ def bowl(d: Dice) -> Triangles:
 
 def vase(d: Dice) -> Triangles:
     h, r = d(0.15, 0.5), d(0.05, 0.11)
+    if d.maybe(0.3):  # wide pottery
+        h = r * d(1.2, 2.6)
     t = np.linspace(0, 1, 14)
     belly, neck, lip = d(0.15, 0.75), d(0.25, 0.7), d(0.3, 1.1)
     radius = np.interp(t, [0, belly, d(0.8, 0.92), 1], [d(0.4, 0.9), 1.0, neck, lip])
     radius = np.convolve(np.pad(radius, 2, mode="edge"), np.ones(5) / 5, "valid") * r
     if d.maybe(0.15):
         radius = r * np.linspace(d(0.5, 1), d(0.7, 1.3), 14)
+    if d.maybe(0.15):  # a long neck
+        radius[9:] = radius[9:] * d(0.2, 0.5)
+    if d.maybe(0.2):
+        radius = radius * (1 + d(0.02, 0.06) * np.cos(np.arange(14) * np.pi))
     parts = [vessel(radius, h * t, 0.004)]
+    if d.maybe(0.12):
+        lid = [(radius[-1] * 1.08, h), (radius[-1] * 0.8, h * d(1.03, 1.12)), (0.0, h * 1.15)]
+        return join(*parts, lathe(lid), ellipsoid((0, 0, h * 1.17), (r * 0.12, r * 0.12, r * 0.12)))
+    if d.maybe(0.15):
+        twigs = [bar((0, 0, 0), (d(-1, 1) * r, d(-1, 1) * r, h * d(1.4, 2.3)), 0.003, corners=4) for _ in range(12)]
+        tops = [ellipsoid(twig[0].mean(axis=0) * (1, 1, 1), (0.006, 0.006, 0.02), num_rings=5) for twig in twigs[::2]]
+        return join(*parts, *twigs, *tops)
     if d.maybe(0.25):
         loop = arc((radius[8], 0, h * 0.75), h * d(0.1, 0.2), 110, -110)
         parts.append(mirror(tube(loop, 0.007), "x"))

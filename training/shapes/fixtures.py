@@ -113,10 +113,43 @@ def bathtub(d: Dice) -> Triangles:
     return tub
 
 
+def counter_sink(d: Dice, kind: str) -> Triangles:
+    """Return a top with one or two basins let in, alone, on a cabinet, or before a splash board and mirror."""
+    w, depth, t = d(0.3, 0.75), d(0.22, 0.36), d(0.02, 0.12)
+    count = d.whole(1, 2) if w > 0.4 else 1
+    half, long = w / count * d(0.55, 0.9), depth * d(0.6, 0.85)
+    places = np.linspace(-w, w, 2 * count + 1)[1::2] * d(0.7, 1)
+    tubs = [basin(half, long, d(0.12, 0.2), 0.015, d(2, 12), d(0.5, 0.95)) for _ in places]
+    deep = d(0.1, 0.2)
+    parts = [tub * (1, 1, 1) + (depth * 0.08, y, -deep) for tub, y in zip(tubs, places, strict=True)]
+    rim = np.array([(-depth, -w), (depth, -w), (depth, w), (-depth, w)])
+    parts += [mirror(spans((-depth, w * 0.97, -t), (depth, w, 0)))]
+    parts += [spans((s * depth - 0.01, -w, -t), (s * depth + 0.01, w, 0)) for s in (-1, 1)]
+    edge = depth - long
+    parts += [spans((-depth, -w, -0.01), (-depth + edge, w, 0)), spans((depth - edge * 0.6, -w, -0.01), (depth, w, 0))]
+    gap = (w - np.abs(places).max() - half) if count == 1 else w * 0.1
+    parts.append(mirror(spans((-depth, w - max(gap, 0.02), -0.01), (depth, w, 0))))
+    if d.maybe(0.85):
+        parts.append(faucet(d, d(0.12, 0.3)) + (-depth * 0.85, 0, 0))
+    if kind == "kitchen":
+        h = d(0.5, 0.85)
+        parts += [mirror(spans((-depth, w * 0.97, -h), (depth, w, 0))), spans((-depth, -w, -h), (-depth * 0.97, w, 0))]
+        parts += [spans((depth * 0.95, -w, -h), (depth, -0.005, 0)), spans((depth * 0.95, 0.005, -h), (depth, w, 0))]
+        if d.maybe(0.5):
+            parts.append(mirror(bar((depth * 1.05, 0.05, -0.1), (depth * 1.05, 0.05, -0.25), 0.01)))
+    elif d.maybe(0.4):
+        parts.append(bar((0, 0, -deep), (0, 0, -d(0.3, 0.7)), d(0.02, 0.08)))
+    if d.maybe(0.25):
+        parts.append(spans((-depth, -w, 0), (-depth + 0.02, w, d(0.1, 0.9))))
+    return join(*parts, skin(np.stack([np.column_stack((rim * s, np.full(4, -t))) for s in (1, 0.98)]), caps=False))
+
+
 def sink(d: Dice) -> Triangles:
     w, length, h = d(0.2, 0.35), d(0.17, 0.26), d(0.12, 0.22)
     tub = basin(w, length, h, d(0.02, 0.05), d(2, 8), d(0.4, 0.9))
-    kind = d.pick("pedestal", "counter", "wall", "cabinet")
+    kind = d.pick("pedestal", "counter", "wall", "cabinet", "kitchen", "kitchen", "slab")
+    if kind in ("kitchen", "slab"):
+        return counter_sink(d, kind)
     parts = [tub, faucet(d, d(0.12, 0.3)) + (-length * 0.8, 0, h)]
     if kind == "pedestal":
         parts.append(lathe([(0.12, -0.7), (0.07, -0.5), (0.08, -0.1), (0.14, 0.05)]))

@@ -13,7 +13,7 @@ def person(d: Dice) -> Triangles:
     """Return a figure of about height 1.75 that stands, walks or sits, its arms anywhere."""
     w, deep = d(0.15, 0.24), d(0.09, 0.16)
     hip, shoulder = 0.92, d(1.38, 1.48)
-    pose = d.pick("stand", "stand", "stand", "walk", "sit", "spread")
+    pose = d.pick("stand", "stand", "stand", "stand", "walk", "sit", "sit", "spread")
     torso = loft(
         [
             (0, 0, w * 0.85, deep),
@@ -31,16 +31,23 @@ def person(d: Dice) -> Triangles:
     if d.maybe(0.2):
         parts.append(ellipsoid((-0.09, 0, shoulder + 0.12), (0.05, 0.1, 0.2)))
     t = d(0.05, 0.08)
+    lean, twist = d(-25, 10) if pose == "sit" else d.random.normal(0, 5), d.random.normal(0, 12)
+    upper = [turn(turn(part, "y", lean, (0, 0, hip)), "z", twist) for part in parts]
+    parts = []
+    crossed = pose == "sit" and d.maybe(0.4)
     for side in (-1, 1):
         y = side * w * 0.55
-        swing = {"walk": side * d(0.2, 0.5), "sit": 1.45, "spread": 0.0}.get(pose, d(-0.1, 0.1))
-        out = {"spread": side * d(0.1, 0.4)}.get(pose, side * d(0, 0.08))
-        bend = {"walk": d(0, 0.6), "sit": 1.5}.get(pose, d(0, 0.1))
+        swing = {"walk": side * d(0.2, 0.5), "sit": d(1.1, 1.7), "spread": 0.0}.get(pose, d(-0.2, 0.25))
+        out = {"spread": side * d(0.1, 0.4)}.get(pose, side * d(0, 0.12))
+        out = -side * d(0.2, 0.5) if crossed and side > 0 else out
+        bend = {"walk": d(0, 0.6), "sit": d(0.9, 1.8)}.get(pose, max(0.0, swing) + d(0, 0.2))
         knee = np.array((math.sin(swing) * 0.44, y + out * 0.5, hip - math.cos(swing) * 0.44))
         ankle = knee + np.array((math.sin(swing - bend) * 0.42, out * 0.5, -math.cos(swing - bend) * 0.42))
         parts.append(tube([(0, y, hip), knee, ankle], [t * 1.4, t, t * 0.7]))
         parts.append(ellipsoid(ankle + (0.07, 0, -0.03), (0.13, 0.05, 0.045)))
         raise_, front = {"spread": d(0.6, 1.6)}.get(pose, d(0.05, 0.35) if d.maybe(0.7) else d(0.3, 2.6)), d(-0.4, 0.9)
+        folded = d.maybe(0.15)
+        raise_, front = (d(0.1, 0.4), d(0.2, 0.8)) if folded else (raise_, front)
         elbow = np.array(
             (
                 math.sin(front) * 0.2,
@@ -49,9 +56,13 @@ def person(d: Dice) -> Triangles:
             )
         )
         more = raise_ + d(-0.2, 0.3)
-        hand = elbow + np.array((d(0, 0.22), side * math.sin(more) * 0.22, -math.cos(more) * 0.24))
-        parts.append(tube([(0, side * w * 0.95, shoulder - 0.03), elbow, hand], [t * 0.9, t * 0.65, t * 0.5]))
-        parts.append(ellipsoid(hand, (0.035, 0.03, 0.07)))
+        reach = (d(0.1, 0.2), -side * d(0.05, 0.2), d(-0.05, 0.15)) if folded else (d(0, 0.22), 0, 0)
+        hand = elbow + np.array(reach)
+        hand += 0 if folded else np.array((0, side * math.sin(more) * 0.22, -math.cos(more) * 0.24))
+        arm = [tube([(0, side * w * 0.95, shoulder - 0.03), elbow, hand], [t * 0.9, t * 0.65, t * 0.5])]
+        arm.append(ellipsoid(hand, (0.035, 0.03, 0.07)))
+        upper += [turn(turn(part, "y", lean, (0, 0, hip)), "z", twist) for part in arm]
+    parts += upper
     if d.maybe(0.25):  # a skirt or coat
         parts.append(lathe([(w * 0.8, hip + 0.1), (w * d(1.1, 1.9), hip - d(0.2, 0.7))]))
     if d.maybe(0.15):

@@ -12,11 +12,13 @@ from training.shapes.parts import (
     around,
     bar,
     box,
+    circle,
     disc,
     ellipsoid,
     join,
     lathe,
     sheet,
+    skin,
     sprinkle,
     tube,
     turn,
@@ -92,8 +94,15 @@ def potted_plant(d: Dice) -> Triangles:
             base = join(base, lathe([(r * 1.1, h * 0.85), (r * 1.1, h), (r, h)]))
     else:
         base = box((0, 0, h / 2), (2 * r, 2 * r * d(1, 2.5), h), taper=d(1, 1.2))
-    kind = d.pick("blades", "arching", "palm", "bush", "bush", "cactus", "tree", "flower")
+    kind = d.pick("blades", "arching", "palm", "bush", "bush", "cactus", "tree", "flower", "box", "rosette")
     tall = d(0.15, 0.9)
+    if kind == "box":
+        return planter(d)
+    if kind == "rosette":
+        leaves = [
+            turn(turn(leaf(r * d(0.7, 1.3), r * d(0.2, 0.45), 0.9), "y", d(0, 70)), "z", 137.5 * n) for n in range(24)
+        ]
+        return join(base, join(*leaves) + (0, 0, h * 0.9))
     if kind == "tree":
         crown = foliage(d, tall * 0.8, "bush") + (0, 0, h + tall * 0.6)
         return join(base, bar((0, 0, h * 0.8), (0, 0, h + tall), 0.02, 0.012), crown)
@@ -106,9 +115,23 @@ def potted_plant(d: Dice) -> Triangles:
     return join(base, foliage(d, tall, kind) + (0, 0, h * 0.9))
 
 
+def planter(d: Dice) -> Triangles:
+    """Return a long box with a row of small plants."""
+    w, depth, h = d(0.3, 0.6), d(0.08, 0.16), d(0.1, 0.25)
+    trough = box((0, 0, h / 2), (2 * depth, 2 * w, h), taper=d(1, 1.15))
+    kind = d.pick("bush", "arching", "flower", "blades")
+    plants = []
+    for y in np.linspace(-w * 0.85, w * 0.85, d.whole(3, 6)):
+        one = flowers(d, 0.05, 0.02) if kind == "flower" else foliage(d, d(0.1, 0.3), kind)
+        plants.append(one + (0, y, h * 0.95))
+    return join(trough, *plants)
+
+
 def tree(d: Dice) -> Triangles:
     h, r = d(2, 6), d(0.06, 0.25)
-    kind = d.pick("round", "round", "fir", "branches", "palm", "leafy")
+    kind = d.pick("round", "round", "fir", "fir", "branches", "palm", "leafy", "flat")
+    if kind == "palm" and d.maybe(0.5):
+        r = h * d(0.01, 0.02)
     trunk = tube([(0, 0, 0), (d(-0.2, 0.2), d(-0.2, 0.2), h * 0.4), (d(-0.3, 0.3), 0, h * 0.8)], [r * 1.3, r, r * 0.5])
     if kind == "fir":
         layers, low = d.whole(1, 6), h * d(0.08, 0.3)
@@ -116,7 +139,11 @@ def tree(d: Dice) -> Triangles:
         for n in range(layers):
             z0 = low + (h - low) * n / layers
             part = 1 - n / layers
-            parts.append(lathe([(wide * part, z0), (0.02, z0 + (h - low) / layers * d(1.2, 1.9))], num_corners=12))
+            rise = (h - low) / layers * d(1.2, 1.9)
+            jag = 1 - d(0, 0.5) * (np.arange(18) % 2)[:, None]
+            ring = circle(18) * jag * wide * part
+            rows = [np.column_stack((ring * s, np.full(18, z0 + rise * (1 - s)))) for s in (1.0, 0.5, 0.02)]
+            parts.append(turn(skin(np.stack(rows), caps=False), "z", d(0, 20)))
         if d.maybe(0.3):
             twig = leaf(wide * 0.5, 0.05, 0.5)
             places = np.array([(0, 0, z) for z in np.linspace(low, h, 40)])
@@ -124,7 +151,18 @@ def tree(d: Dice) -> Triangles:
             parts = [parts[0], *(turn(part, "z", 137.5 * n) for n, part in enumerate(parts[1:]))]
         return join(*parts)
     if kind == "palm":
-        return join(trunk, foliage(d, h * 0.4, "palm") + (0, 0, h * 0.78))
+        return join(trunk, foliage(d, h * d(0.15, 0.4), "palm") + (0, 0, h * 0.78))
+    if kind == "flat":
+        wide, height = h * d(0.4, 0.8), h * d(0.5, 0.9)
+        tips = [np.array((d(-1, 1) * wide, d(-1, 1) * wide, height * d(0.75, 1.1))) for _ in range(d.whole(5, 12))]
+        limbs = [
+            tube([(0, 0, height * d(0.2, 0.5)), tip * (0.5, 0.5, 0.85), tip], [r * 0.6, r * 0.4, r * 0.2])
+            for tip in tips
+        ]
+        clouds = [
+            ellipsoid(tip, (wide * d(0.2, 0.5), wide * d(0.2, 0.5), h * d(0.03, 0.12)), num_rings=6) for tip in tips
+        ]
+        return join(trunk, *limbs, *clouds)
     crown, top = h * d(0.2, 0.4), h * d(0.65, 0.85)
     parts = [trunk]
     for _ in range(d.whole(4, 9)):

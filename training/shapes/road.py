@@ -107,7 +107,7 @@ def car(d: Dice) -> Triangles:
 
 def truck(d: Dice) -> Triangles:
     w, r, floor = d(0.85, 1.25), d(0.35, 0.55), d(0.7, 1.1)
-    cab, cab_h, load = d(1.0, 1.8), d(1.3, 2.2), d(2, 7)
+    cab, cab_h, load = d(1.0, 1.8), d(1.3, 2.2), d(7, 12) if d.maybe(0.15) else d(2, 7)
     kind = d.pick("box", "box", "tank", "flat", "dump", "pickup", "mixer")
     parts = [spans((0, -w * 0.4, floor * 0.7), (-load, w * 0.4, floor))]
     xs = np.linspace(cab, 0, 14)

@@ -13,11 +13,13 @@ from training.shapes.parts import (
     at_corners,
     bar,
     box,
+    circle,
     disc,
     ellipsoid,
     join,
     mirror,
     plate,
+    skin,
     spans,
     tube,
     turn,
@@ -27,7 +29,11 @@ from training.shapes.seating import cushion, legs
 
 def table(d: Dice) -> Triangles:
     h = d(0.65, 0.8) if d.maybe(0.6) else d(0.3, 0.5)
+    if d.maybe(0.1):
+        return covered_table(d)
     w, depth, t = d(0.35, 1.1), d(0.3, 0.5), d(0.015, 0.07)
+    if d.maybe(0.12):  # a high one
+        h, w, depth = d(0.9, 1.15), d(0.3, 0.6), d(0.28, 0.4)
     shape = d.pick("rectangle", "rectangle", "rectangle", "round", "oval")
     if shape == "rectangle":
         top = spans((-depth, -w, h - t), (depth, w, h))
@@ -50,6 +56,22 @@ def table(d: Dice) -> Triangles:
     if d.maybe(0.08):  # a table cloth
         parts.append(box((0, 0, h - 0.1), (2.1 * depth, 2.1 * w, 0.25), taper=0.95))
     return join(*parts)
+
+
+def covered_table(d: Dice) -> Triangles:
+    """Return a table under a cloth that falls in folds, or one that is a plain block."""
+    w, depth, h = d(0.35, 0.9), d(0.3, 0.5), d(0.3, 0.8)
+    if d.maybe(0.3):
+        return join(spans((-depth, -w, 0), (depth, w, h)), spans((-depth, -w, h), (depth, w, h + d(0.005, 0.04))))
+    round_top, folds, deep = d.maybe(0.6), d.whole(5, 14), d(0.02, 0.08)
+    corners = circle(56, 2.0 if round_top else 9.0) * (depth, depth if round_top else w)
+    wave = 1 + deep * np.sin(np.arange(56) / 56 * 2 * np.pi * folds)[:, None]
+    drop = d(0, 0.5) * h
+    flare = d(1.0, 1.3)
+    rings = [(corners * 0.02, h), (corners, h), (corners * (1 + (wave * flare - 1) * 0.5), (h + drop) / 2)]
+    rings.append((corners * wave * flare, drop))
+    cloth = skin(np.stack([np.column_stack((ring, np.full(56, z))) for ring, z in rings]), caps=False)
+    return join(cloth, legs(d, w * 0.6, depth * 0.6, h, "square")) if drop > 0.1 else cloth
 
 
 def drawers(
@@ -178,8 +200,11 @@ def row_of_books(d: Dice, half: tuple[float, float], z: float, room: float, fill
 
 
 def cabinet(d: Dice) -> Triangles:
-    kind = d.pick("wardrobe", "dresser", "night stand", "sideboard", "fridge")
+    kind = d.pick("wardrobe", "dresser", "night stand", "sideboard", "fridge", "wall", "open")
+    if kind == "open":
+        return open_cabinet(d)
     sizes = {
+        "wall": (d(0.15, 0.5), d(0.12, 0.3), d(0.4, 0.9)),
         "wardrobe": (d(0.4, 1.0), d(0.25, 0.33), d(1.7, 2.3)),
         "dresser": (d(0.35, 0.8), d(0.2, 0.3), d(0.7, 1.3)),
         "night stand": (d(0.18, 0.32), d(0.16, 0.26), d(0.4, 0.7)),
@@ -188,8 +213,10 @@ def cabinet(d: Dice) -> Triangles:
     }
     w, depth, h = sizes[kind]
     foot = d(0, 0.2) if kind != "fridge" else 0.02
+    foot = 0.0 if kind == "wall" or d.maybe(0.25) else foot
     low, high = (-depth, -w, foot), (depth, w, h)
     rows = {
+        "wall": 1,
         "wardrobe": 1,
         "dresser": d.whole(2, 6),
         "night stand": d.whole(1, 3),
@@ -197,6 +224,7 @@ def cabinet(d: Dice) -> Triangles:
         "fridge": 2,
     }
     cols = {
+        "wall": d.whole(1, 2),
         "wardrobe": d.whole(2, 4),
         "dresser": d.whole(1, 2),
         "night stand": 1,
@@ -211,25 +239,48 @@ def cabinet(d: Dice) -> Triangles:
     return join(*parts)
 
 
+def open_cabinet(d: Dice) -> Triangles:
+    """Return a night stand or a low unit whose fronts are partly missing."""
+    w, depth, h, t = d(0.18, 0.9), d(0.16, 0.28), d(0.35, 0.7), d(0.01, 0.03)
+    foot, levels = d(0, 0.25) * h, d.whole(2, 3)
+    shelves = np.linspace(foot, h, levels + 1) if w > 0.4 else np.array((foot, h * d(0.55, 0.8), h))
+    parts = [spans((-depth, -w, z - t), (depth, w, z)) for z in shelves]
+    if d.maybe(0.5):
+        parts.append(mirror(spans((-depth, w - t, 0), (depth, w, h))))
+    else:
+        parts.append(at_corners(box((0, 0, h / 2), (3 * t, 3 * t, h)), depth - 1.5 * t, w - 1.5 * t))
+    z0, z1 = shelves[-2:]
+    if d.maybe(0.7):
+        low, high = (-depth, -w * 0.97, z0), (depth * 0.95, w * d(-0.2, 0.97) if w > 0.4 else w * 0.97, z1)
+        parts += [spans(low, high), drawers(d, low, high, 1, 1 if w < 0.4 else 2)]
+    if w > 0.4 and d.maybe(0.25):
+        parts.append(spans((-depth, w * 0.3, h), (depth * 0.6, w, h * d(1.5, 2.6))))
+    return join(*parts)
+
+
 def door(d: Dice) -> Triangles:
-    w, h, t = d(0.35, 0.6), d(1.9, 2.3), d(0.015, 0.04)
-    double = d.maybe(0.2)
+    w, h, t = d(0.35, 0.6), d(1.9, 2.3), d(0.015, 0.06)
+    garage = d.maybe(0.15)
+    w = d(1.1, 1.6) if garage else w
+    double = d.maybe(0.2) and not garage
     leaf = [spans((-t, -w, 0), (t, w, h))]
-    rows, cols = d.whole(1, 4), d.whole(1, 2)
+    rows, cols = (d.whole(2, 6), d.whole(1, 5)) if garage else (d.whole(1, 4), d.whole(1, 2))
     ys, zs = np.linspace(-w * 0.8, w * 0.8, cols + 1), np.linspace(h * 0.06, h * 0.94, rows + 1)
     for y0, y1 in itertools.pairwise(ys):
         for z0, z1 in itertools.pairwise(zs):
             leaf.append(mirror(spans((t, y0 + 0.03, z0 + 0.04), (t * d(1.1, 1.6), y1 - 0.03, z1 - 0.04)), "x"))
+    leaf = leaf[: 1 if d.maybe(0.2) else None]
     knob = join(bar((-0.08, 0, 0), (0.08, 0, 0), 0.015), mirror(ellipsoid((0.08, 0, 0), (0.025, 0.03, 0.03)), "x"))
     if d.maybe(0.5):
         knob = join(bar((-0.06, 0, 0), (0.06, 0, 0), 0.012), mirror(bar((0.06, 0, 0), (0.06, -0.12, 0), 0.012), "x"))
-    leaf.append(knob + (0, w * 0.86, h * d(0.42, 0.5)))
+    if not garage and d.maybe(0.8):
+        leaf.append(knob + (0, w * 0.86, h * d(0.42, 0.5)))
     panel = join(*leaf)
     panel = join(panel + (0, -w, 0), panel * (1, -1, 1) + (0, w, 0)) if double else panel
     half = 2 * w if double else w
     swung = turn(panel, "z", -d(5, 80), (0, -half, 0)) if d.maybe(0.25) and not double else panel
-    if d.maybe(0.75):
-        edge, deep = d(0.04, 0.12), d(0.04, 0.12)
+    if d.maybe(0.55):
+        edge, deep = d(0.04, 0.12), d(0.04, 0.15)
         posts = mirror(spans((-deep, half, 0), (deep, half + edge, h + edge)))
         swung = join(swung, posts, spans((-deep, -half, h), (deep, half, h + edge)))
     return swung

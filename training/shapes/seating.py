@@ -22,6 +22,7 @@ from training.shapes.parts import (
     mirror,
     plate,
     sheet,
+    skin,
     spans,
     tube,
     turn,
@@ -188,7 +189,26 @@ def armchair(d: Dice) -> Triangles:
         return join(
             sheet(shell), sheet(inner), disc((0.03, 0, seat - 0.08), r * 0.9, 0.16), legs(d, 0.25, 0.25, 0.1, "square")
         )
+    if d.maybe(0.12):
+        return lounger(d)
     return padded_seat(d, d(0.24, 0.38), 1)
+
+
+def lounger(d: Dice) -> Triangles:
+    """Return a long chair: a bent surface for the whole body on legs, or a shell on one foot."""
+    w, t = d(0.22, 0.34), d(0.02, 0.1)
+    if d.maybe(0.5):  # a shell
+        r, h = d(0.3, 0.4), d(0.3, 0.42)
+        t_up = np.linspace(0, 1, 6)
+        rows = [arc((0, 0, h + 0.4 * s**2), r * (0.3 + 0.7 * s**0.5), 60, 300, plane="xy", num=16) for s in t_up]
+        stand = legs(d, 0.25, 0.25, h, d.pick("feet", "pedestal", "splayed"))
+        return join(sheet(rows), sheet(np.array(rows) * (0.93, 0.93, 1)), disc((0, 0, h), r * 0.6, 0.05), stand)
+    x = np.array((-0.85, -0.35, 0.1, 0.45, 0.9)) * d(0.8, 1)
+    z = np.array((d(0.55, 0.9), d(0.25, 0.35), d(0.3, 0.4), d(0.38, 0.5), d(0.25, 0.4)))
+    profile = np.column_stack((x, z))
+    grid = [[(a, y, b + s) for a, b in profile] for y, s in ((-w, 0), (w, 0), (w, t), (-w, t))]
+    body = join(skin(np.array(grid)), tube([(x[0], 0, z[0] + t), (x[0] + 0.1, 0, z[0] + t)], 0.06))
+    return join(body, legs(d, w, d(0.3, 0.6), 0.33, d.pick("square", "sled", "splayed")))
 
 
 def sofa(d: Dice) -> Triangles:
@@ -217,7 +237,9 @@ def stool(d: Dice) -> Triangles:
         parts.append(hoop((0, 0, h * d(0.2, 0.6)), ring, 0.01, plane="xy"))
     if style == "pedestal" and d.maybe(0.5):
         parts.append(hoop((0, 0, h * 0.35), r * 0.8, 0.012, plane="xy"))
-    if h > 0.6 and d.maybe(0.25):
+    if h > 0.55 and d.maybe(0.3):
+        parts.append(chair_back(d, -r, r * d(0.8, 1), h, h + d(0.15, 0.4)))
+    elif h > 0.6 and d.maybe(0.2):
         parts.append(sheet([arc((0, 0, z), r, 120, 240, plane="xy") for z in (h + 0.05, h + d(0.12, 0.3))]))
     return join(*parts)
 

@@ -65,7 +65,7 @@ def umbrella(d: Dice) -> Triangles:
     rod = [tube(np.vstack(([(0, 0, 0.08)], grip)), 0.008), tube(grip, 0.014)]
     if d.maybe(0.25):  # closed
         folded = lathe([(0.01, 0.05), (0.03, -0.1), (0.05, -length * 0.6), (0.02, -length * 0.75)], num_corners=ribs)
-        return join(folded, *rod)
+        return turn(join(folded, *rod), "x", 180.0 if d.maybe(0.5) else 0.0)
     a = np.linspace(0, 2 * math.pi, ribs * 4 + 1)
     scallop = 1 - d(0, 0.12) * np.abs(np.sin(a * ribs / 2))
     rings = [
@@ -142,7 +142,7 @@ def shoe(d: Dice) -> Triangles:
     if kind == "heel":
         parts.append(bar((-length * 0.88, 0, lift), (-length * 0.9, 0, -sole), 0.018, 0.006))
     one = join(*parts)
-    return join(one, one * (1, -1, 1) + (d(-0.03, 0.03), d(0.1, 0.13), 0)) if d.maybe(0.3) else one
+    return join(one, one * (1, -1, 1) + (d(-0.05, 0.05), d(0.09, 0.16), 0)) if d.maybe(0.45) else one
 
 
 MAKERS = {

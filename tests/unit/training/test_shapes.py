@@ -75,8 +75,9 @@ def test_an_interrupted_pool_goes_on_with_the_same_objects(tmp_path: Path) -> No
     assert np.array_equal(clouds, again)
     assert (tmp_path / "pool" / "1-0.npz").stat().st_mtime_ns == kept
     make_views(tmp_path / "views", (clouds[:40], labels[:40]), range(1), seed=1)
-    views, targets = read_views(tmp_path / "views", 1, seed=1)
+    views, targets, objects = read_views(tmp_path / "views", 1, seed=1)
     assert views.shape == (500, 1024, 3)
+    assert set(objects.tolist()) == set(range(40))
     assert set(targets.tolist()) <= {*labels[:40].tolist(), NAMELESS}
 
 
