@@ -217,16 +217,18 @@ def read_glb(data: bytes, limits: MediaLimits) -> Shape:
         raise UnsupportedMedia(f"glb with {compressed[0]} is not read; export it without compression")
     nodes = document.get("nodes", [])
     scene = document.get("scenes", [{"nodes": range(len(nodes))}])[document.get("scene", 0)]
-    pending = [(index, np.eye(4)) for index in scene.get("nodes", [])]
     parts: list[tuple[Vertices, Triangles]] = []
     num_vertices = num_faces = num_nodes = 0
-    while pending:
-        index, parent = pending.pop()
-        num_nodes += 1
+    pending: list[tuple[int, npt.NDArray[np.float64]]] = []
+    children, transform = scene.get("nodes", []), np.eye(4)
+    while children or pending:
+        num_nodes += len(children)  # counted before they are kept: one list may name millions
         if num_nodes > _GLB_MAX_NODES:
             raise MediaTooLarge(f"the scene has more than {_GLB_MAX_NODES} nodes, or a node that holds itself")
+        pending.extend((child, transform) for child in children)
+        index, parent = pending.pop()
         transform = parent @ _node_transform(nodes[index])
-        pending.extend((child, transform) for child in nodes[index].get("children", []))
+        children = nodes[index].get("children", [])
         if "mesh" not in nodes[index]:
             continue
         for primitive in document["meshes"][nodes[index]["mesh"]]["primitives"]:

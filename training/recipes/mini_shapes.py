@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,7 +182,7 @@ def make_anchors(arguments: argparse.Namespace) -> Anchors:
     return Anchors(name_rows(), pictures, arguments.picture_weight)
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--objects", type=int, default=30_000, help="how many are built")
@@ -195,11 +195,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, default=500, help="objects of other seeds to calibrate on")
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="trees of real models to calibrate on as well")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     views, anchors = make_data(arguments), make_anchors(arguments)
     torch.manual_seed(arguments.seed)

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from core.types import DecodedMedia, ModalityEncoder
 from training.shapes.clouds import render
-from training.shapes.pool import CHUNK, triangles_of
+from training.shapes.pool import triangles_of
 
 SIZE_PX = 96
-ENCODED_AT_ONCE = 10
+CHUNK = 20
 
 
 def portrait(seed: int, number: int) -> DecodedMedia:
@@ -32,12 +32,10 @@ def make_portraits(folder: Path, num_objects: int, seed: int, encoder: ModalityE
     for start in tqdm(range(0, num_objects, CHUNK), desc="portraits", unit=f"{CHUNK}"):
         path = folder / f"{seed}-{start}.npy"
         if not path.exists():
-            rows: list[np.ndarray] = []
-            for first in range(start, start + CHUNK, ENCODED_AT_ONCE):
-                media = [portrait(seed, first + n) for n in range(ENCODED_AT_ONCE)]
-                rows += [found.vector for found in encoder.encode([encoder.preprocess(one) for one in media])]
+            pictures = [encoder.preprocess(portrait(seed, start + n)) for n in range(CHUNK)]
+            rows = np.stack([found.vector for found in encoder.encode(pictures)])  # (CHUNK, E)
             temporary = path.with_suffix(".tmp.npy")
-            np.save(temporary, np.stack(rows).astype(np.float16))
+            np.save(temporary, rows.astype(np.float16))
             temporary.replace(path)
         chunks.append(np.load(path))
     rows_of_all = np.concatenate(chunks)[:num_objects] if chunks else np.zeros((0, 1), dtype=np.float16)

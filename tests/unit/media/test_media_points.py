@@ -235,6 +235,8 @@ def test_a_scene_that_holds_itself_or_repeats_a_mesh_without_end_is_refused() ->
     doubling = [{"children": [n + 1, n + 1]} for n in range(20)] + [{"mesh": 0}]
     with pytest.raises(MediaTooLarge):
         shape(glb(nodes=doubling))
+    with pytest.raises(MediaTooLarge, match="more than 10000 nodes"):
+        shape(glb(nodes=[{"children": [1] * 20_000}, {}]))
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,6 @@ def test_other_weights_are_another_encoder(tmp_path: Path, encoder: MiniPointEnc
     with safe_open(POINT_WEIGHTS, framework="pt") as stored:
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (not a mapping)
         metadata = stored.metadata()
-    tensors["classifier.bias"] = tensors["classifier.bias"] + 1
+    tensors["groups.classifier.bias"] = tensors["groups.classifier.bias"] + 1
     save_file(tensors, tmp_path / "points.safetensors", metadata)
     assert load_point_encoder(tmp_path / "points.safetensors").encoder_id != encoder.encoder_id
