@@ -24,7 +24,7 @@ from models.mini.loader import picture_encoder, read_weights
 from models.mini.points_network import GRID_CELLS, ShapeNetwork, describe, group
 from models.mini.text import MiniTextEncoder
 from models.pointbind.grouping import PointGroups
-from training.loop import LoopConfig, run_loop
+from training.loop import LoopConfig, plot_losses, run_loop
 from training.recipes.mini_shapes_export import export, validation_clouds
 from training.shapes.catalogue import NAMELESS, NAMES
 from training.shapes.pool import make_pool, make_views, read_views
@@ -33,6 +33,7 @@ from training.shapes.portraits import make_portraits
 OCCUPANCY_BATCH, GROUPS_BATCH = 256, 48
 ALIGNMENT_SCALE, TEXT_WEIGHT = 14.0, 0.25
 DESCRIBED_AT_ONCE = 250
+LOSS_NAME = "cross-entropies of class, name and picture (nats per cloud)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def flipped(described: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat((grids.flatten(1), described[:, 2 * cells :]), dim=1)
 
 
-def train_occupancy(network: ShapeNetwork, views: Views, anchors: Anchors, steps: int, out: Path) -> None:
+def train_occupancy(network: ShapeNetwork, views: Views, anchors: Anchors, steps: int, out: Path) -> list[float]:
     """Train the network that sees where points lie."""
 
     def loss_at(step: int) -> Tensor:
@@ -114,10 +115,10 @@ def train_occupancy(network: ShapeNetwork, views: Views, anchors: Anchors, steps
         return shape_loss(logits, aligned, views.labels[rows], views.objects[rows], anchors)
 
     network.occupancy.train()
-    run(network.occupancy, loss_at, steps, 2e-3, out / "occupancy")
+    return run(network.occupancy, loss_at, steps, 2e-3, out / "occupancy")
 
 
-def train_groups(network: ShapeNetwork, views: Views, anchors: Anchors, steps: int, out: Path) -> None:
+def train_groups(network: ShapeNetwork, views: Views, anchors: Anchors, steps: int, out: Path) -> list[float]:
     """Train the PointBERT."""
 
     def loss_at(step: int) -> Tensor:
@@ -128,7 +129,7 @@ def train_groups(network: ShapeNetwork, views: Views, anchors: Anchors, steps: i
         return shape_loss(logits, aligned, views.labels[rows], views.objects[rows], anchors)
 
     network.groups.train()
-    run(network.groups, loss_at, steps, 1.5e-3, out / "groups")
+    return run(network.groups, loss_at, steps, 1.5e-3, out / "groups")
 
 
 def jittered(groups: PointGroups, step: int) -> PointGroups:
@@ -141,19 +142,21 @@ def jittered(groups: PointGroups, step: int) -> PointGroups:
     return PointGroups(groups.centres * factor, groups.neighbour_ids, groups.offsets * factor[:, None])
 
 
-def run(module: nn.Module, loss_at: Callable[[int], Tensor], steps: int, rate: float, folder: Path) -> None:
-    """Minimise with AdamW over the parameters that learn; a finished stage returns at once."""
+def run(module: nn.Module, loss_at: Callable[[int], Tensor], steps: int, rate: float, folder: Path) -> list[float]:
+    """Minimise with AdamW and return the losses; a finished stage returns at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in learning if p.ndim > 1], "lr": rate, "initial_lr": rate},
-        {"params": [p for p in learning if p.ndim <= 1], "lr": rate, "initial_lr": rate, "weight_decay": 0.0},
+        {"params": [p for p in module.parameters() if p.ndim > 1], "lr": rate, "initial_lr": rate},
+        {
+            "params": [p for p in module.parameters() if p.ndim <= 1],
+            "lr": rate,
+            "initial_lr": rate,
+            "weight_decay": 0.0,
+        },
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.05)
-    loop = LoopConfig(
-        num_steps=steps, warmup_steps=60, model_name=folder.name, loss_name="cross-entropy (nats per cloud)"
-    )
-    run_loop(module, optimizer, loss_at, loop, folder)
+    loop = LoopConfig(num_steps=steps, warmup_steps=60, model_name=folder.name, loss_name=LOSS_NAME)
+    return run_loop(module, optimizer, loss_at, loop, folder).losses
 
 
 def _views_of(worker: int, arguments: argparse.Namespace) -> None:
@@ -204,8 +207,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     views, anchors = make_data(arguments), make_anchors(arguments)
     torch.manual_seed(arguments.seed)
     network = ShapeNetwork(len(NAMES))
-    train_occupancy(network, views, anchors, arguments.occupancy_steps, arguments.out)
-    train_groups(network, views, anchors, arguments.trunk_steps, arguments.out)
+    losses = {
+        "occupancy": train_occupancy(network, views, anchors, arguments.occupancy_steps, arguments.out),
+        "PointBERT": train_groups(network, views, anchors, arguments.trunk_steps, arguments.out),
+    }
+    plot_losses(losses, arguments.out / "loss.png", loss_name=LOSS_NAME)
     unseen = validation_clouds(arguments.validation, arguments.seed)
     report = export(network, anchors.names, arguments.out, unseen, arguments.real)
     print("\n".join(f"{name:<28} {value:.3f}" for name, value in report.items()))

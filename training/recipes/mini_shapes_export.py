@@ -27,6 +27,8 @@ from training.shapes.pool import object_of
 
 VALIDATION_SEED = 500_000
 GROUPS_SHARES = (0.5, 0.35, 0.65, 0.0, 1.0)  # the first of equals wins
+DOWN_WEIGHTS, SIDEWAYS_WEIGHTS = (0.0, 0.1, 0.3), (0.15, 0.4, 1.0)  # never 0: x may be up, though few files have it
+ALIGNED_SHARES = (0.2, 0.0, 0.4)
 START = Calibration(
     view_weights=(1.0, 0.2, 1.0, 0.2, 0.3, 0.2),
     groups_share=0.5,
@@ -68,7 +70,7 @@ def fit(logits: Tensor, rows: Tensor, labels: Tensor, name_vectors: Tensor) -> C
     likelihood, then how the score becomes a probability (Platt 1999); nameless objects count as wrong, whatever is said
     of them."""
     best, best_right = START, -1.0
-    choices = itertools.product(GROUPS_SHARES, (0.0, 0.1, 0.3), (0.0, 0.15, 0.4, 1.0), (0.0, 0.2, 0.4))
+    choices = itertools.product(GROUPS_SHARES, DOWN_WEIGHTS, SIDEWAYS_WEIGHTS, ALIGNED_SHARES)
     for groups_share, down, sideways, share in tqdm(list(choices), desc="calibration", unit="trial"):
         weights = (1.0, down, 1.0, down, sideways, min(down, sideways))
         trial = replace(START, groups_share=groups_share, view_weights=weights, aligned_share=share)
