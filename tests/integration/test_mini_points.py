@@ -93,7 +93,7 @@ REFUSED = {
     "too many points": ("many.npy", npy(np.zeros((2_000_001, 3))), 413, "at most 2000000 are allowed"),
     "glb of endless nodes": ("wide.glb", glb(WIDE_SCENE), 413, "more than 10000 nodes"),
     "glb with squeezed buffers": ("squeezed.glb", glb(SQUEEZED), 415, "export it without compression"),
-    "glb in a zip": ("zipped.glb", zipped(bytes(30_000_000)), 415, "zip"),
+    "glb in a zip": ("zipped.glb", zipped(bytes(30_000_000)), 415, "ZIP archive"),
     "face of no vertex": ("lie.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 900\n", 422, "a vertex that is not there"),
 }
 
