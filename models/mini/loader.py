@@ -83,7 +83,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
 def load_picture_encoder() -> MiniImageEncoder:
     """Return the picture encoder alone. Raises `CheckpointError` naming the file that is missing or damaged."""
     tensors, names = read_weights()
-    return _picture_encoder(tensors, names, encoder_id=f"mini-{file_sha256(WEIGHTS)[:16]}")
+    return picture_encoder(tensors, names, encoder_id=f"mini-{file_sha256(WEIGHTS)[:16]}")
 
 
 def read_weights() -> tuple[dict[str, Tensor], list[str]]:
