@@ -5,9 +5,11 @@ Nothing that serves imports training, so a recipe runs in a process of its own.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -26,9 +28,17 @@ RECIPES = {
 }
 
 
-def train(context: typer.Context) -> None:
+def train(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="List the recipes as JSON.")] = False,
+) -> None:
     """Train with a recipe: `bindchat train RECIPE ...`; without one, list them. RECIPE --help shows its options."""
     recipe, *rest = context.args or ["--help"]
+    if as_json and not context.args:
+        typer.echo(json.dumps([{"name": name, "description": text} for name, text in RECIPES.items()]))
+        return
+    if as_json:
+        rest.append("--json")  # the recipe's to take or to refuse
     if recipe in ("--help", "-h"):
         typer.echo("usage: bindchat train RECIPE [options]; RECIPE --help lists the options\n")
         for name, text in RECIPES.items():

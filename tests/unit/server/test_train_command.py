@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_without_a_recipe_all_are_listed(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["train", *arguments])
     assert result.exit_code == 0
     assert all(name in result.stdout for name in RECIPES)
+
+
+def test_the_list_comes_as_json_too() -> None:
+    result = CliRunner().invoke(app, ["train", "--json"])
+    assert [row["name"] for row in json.loads(result.stdout)] == list(RECIPES)
 
 
 def test_every_listed_recipe_is_there() -> None:
