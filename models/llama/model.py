@@ -140,6 +140,7 @@ class Llama(nn.Module):
         if config.tied_embeddings:
             self.output.weight = self.tok_embeddings.weight
         frequencies = inverse_frequencies(config.head_width, config.rope_theta, config.rope_scaling)
+        frequencies = frequencies.to(self.tok_embeddings.weight.device)
         self.register_buffer("frequencies", frequencies, persistent=False)
         gates = torch.zeros(len(config.adapted_layers), config.num_heads)
         self.register_buffer("adapter_gates", gates, persistent=False)
