@@ -101,7 +101,8 @@ class StepLoop:
             self._runner.prepare()
         except Exception as error:
             self._log.fault("prepare_failed", error)
-        self.prepared.set()
+        finally:  # whoever starts the backend waits for this
+            self.prepared.set()
 
     def _turn(self) -> bool:
         """Apply what arrived, admit, and make one step. Returns False when the loop must end."""
