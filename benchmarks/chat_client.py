@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,15 +53,25 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
 
 async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> StreamTiming:
     """Stream one answer and time it. Raises `httpx.HTTPStatusError` on a refusal."""
-    body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    started = time.perf_counter()
+    return timing_of(started, [(time.perf_counter(), frame) async for frame in _frames(client, streamed(body))])
+
+
+def streamed(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of the same request, to be streamed with its usage."""
+    return {**body, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def timing_of(started: float, frames: Sequence[tuple[float, dict[str, Any]]]) -> StreamTiming:
+    """Return the timing of an answer whose frames came at these seconds."""
     pieces: list[str] = []
     completion_tokens = prompt_tokens = 0
-    started = first = last = time.perf_counter()
-    async for frame in _frames(client, body):
+    first = last = started
+    for came_s, frame in frames:
         if usage := frame.get("usage"):
             completion_tokens, prompt_tokens = int(usage["completion_tokens"]), int(usage.get("prompt_tokens", 0))
         if piece := "".join(choice["delta"].get("content") or "" for choice in frame["choices"]):
-            last = time.perf_counter()
+            last = came_s
             first = first if pieces else last
             pieces.append(piece)
     return StreamTiming(
@@ -80,10 +90,11 @@ async def _frames(client: httpx.AsyncClient, body: dict[str, Any]) -> AsyncItera
         response.raise_for_status()
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
-                yield _checked(json.loads(line.removeprefix("data: ")))
+                yield checked(json.loads(line.removeprefix("data: ")))
 
 
-def _checked(frame: dict[str, Any]) -> dict[str, Any]:
+def checked(frame: dict[str, Any]) -> dict[str, Any]:
+    """Return a frame that carries no error. Raises `RuntimeError` for one that does."""
     if "error" in frame:
         raise RuntimeError(f"the stream ended with an error: {frame['error']['message']}")
     return frame

@@ -4,6 +4,7 @@
 
 Every request carries a picture that was never sent before (one pixel differs), so no memo of embeddings helps. Decode
 speed is measured with `ignore_eos` and a fixed number of tokens; the natural short answer is reported beside it. The
+clients are bare sockets, because they share the processor with the server, and read their frames when all is over. The
 memory-bandwidth limit is the read bandwidth measured here, in this process, over the bytes of weights that one decode
 step reads.
 """
@@ -16,6 +17,7 @@ import io
 import json
 import os
 import platform
+import secrets
 import statistics
 import time
 from collections.abc import Iterator
@@ -24,12 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.progress import track
 
-from benchmarks.chat_client import REQUEST_TIMEOUT_S, StreamTiming, picture_message, stream
+from benchmarks.bare_stream import BareRequest, prepare, stream_frames
+from benchmarks.chat_client import CHAT_PATH, StreamTiming, checked, picture_message, streamed, timing_of
 
 QUESTION = "What is this?"
 PICTURE_SIZE = (500, 375)
@@ -76,7 +78,8 @@ def draw_picture() -> Image.Image:
 def distinct_pictures(path: Path | None) -> Iterator[bytes]:
     """Yield JPEGs of the picture at 500 x 375, each with other bytes than those before."""
     picture = draw_picture() if path is None else Image.open(path).convert("RGB").resize(PICTURE_SIZE)
-    for number in range(1 << 24):
+    first = secrets.randbelow(1 << 24)  # another run against the same server must not meet its memo
+    for number in (n % (1 << 24) for n in range(first, first + (1 << 24))):
         picture.putpixel((0, 0), (number & 255, (number >> 8) & 255, number >> 16))
         buffer = io.BytesIO()
         picture.save(buffer, format="JPEG", quality=90, comment=str(number).encode())
@@ -105,15 +108,21 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+async def timed(request: BareRequest) -> StreamTiming:
+    """Stream one answer and time it; its frames are read when it is over."""
+    started = time.perf_counter()
+    frames = await stream_frames(request)
+    return timing_of(started, [(came_s, checked(json.loads(line))) for came_s, line in frames])
+
+
 class LatencyRun:
     """One benchmark against one server; every request takes the next distinct picture."""
 
-    def __init__(self, client: httpx.AsyncClient, arguments: argparse.Namespace) -> None:
-        self._client = client
+    def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._pictures = distinct_pictures(arguments.image)
 
-    def body(self, *, fixed_length: bool) -> dict[str, Any]:
+    def request(self, *, fixed_length: bool) -> BareRequest:
         """Return a picture chat, either of exactly `--tokens` tokens or as long as the model likes."""
         body: dict[str, Any] = {
             "model": self._arguments.model,
@@ -121,30 +130,27 @@ class LatencyRun:
             "temperature": 0,
             "max_completion_tokens": self._arguments.tokens,
         }
-        return {**body, "ignore_eos": True} if fixed_length else body
+        return prepare(self._arguments.url, CHAT_PATH, streamed(body | {"ignore_eos": fixed_length}))
 
     async def alone(self, *, repeats: int, fixed_length: bool, label: str) -> list[StreamTiming]:
         """Return the timings of chats that run one after another."""
-        return [await stream(self._client, self.body(fixed_length=fixed_length)) for _ in track(range(repeats), label)]
+        requests = [self.request(fixed_length=fixed_length) for _ in range(repeats)]
+        return [await timed(request) for request in track(requests, label)]
 
     async def together(self) -> tuple[float, list[StreamTiming]]:
         """Return the seconds that `--concurrency` chats take together, and their timings."""
-        bodies = [self.body(fixed_length=True) for _ in range(self._arguments.concurrency)]
-        started = time.perf_counter()
-        timings = await asyncio.gather(*(stream(self._client, body) for body in bodies))
-        return time.perf_counter() - started, timings
+        requests = [self.request(fixed_length=True) for _ in range(self._arguments.concurrency)]
+        timings = await asyncio.gather(*map(timed, requests))
+        return max(timing.total_s for timing in timings), timings
 
 
 async def measure(arguments: argparse.Namespace, machine: Machine) -> LatencyReport:
     """Run every case in turn against the server and return the figures."""
-    timeout = httpx.Timeout(REQUEST_TIMEOUT_S)
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=arguments.url, timeout=timeout, limits=limits) as client:
-        run = LatencyRun(client, arguments)
-        await run.alone(repeats=arguments.warm_up, fixed_length=True, label="warm-up")
-        natural = await run.alone(repeats=arguments.repeats, fixed_length=False, label="natural answers")
-        single = await run.alone(repeats=arguments.repeats, fixed_length=True, label="single stream")
-        wall_s, crowd = await run.together()
+    run = LatencyRun(arguments)
+    await run.alone(repeats=arguments.warm_up, fixed_length=True, label="warm-up")
+    natural = await run.alone(repeats=arguments.repeats, fixed_length=False, label="natural answers")
+    single = await run.alone(repeats=arguments.repeats, fixed_length=True, label="single stream")
+    wall_s, crowd = await run.together()
     ttfts_s = [timing.ttft_s for timing in (*natural, *single)]
     decode = statistics.median(timing.decode_tokens_per_s for timing in single)
     end_to_end = statistics.median(timing.completion_tokens / timing.total_s for timing in single)

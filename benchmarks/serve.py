@@ -24,13 +24,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.bare_stream import prepare, stream_frames
 from benchmarks.decode import contestant, make_prompts
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
 LONG_PROMPT_TOKENS = 1500
 LONG_PROMPTS = 3
-STREAM_LIMIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +93,8 @@ async def stream_times(port: int, prompt: Sequence[int], num_new: int) -> list[f
         "ignore_eos": True,
         "stream": True,
     }
-    content = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
-    reader, writer = await asyncio.open_connection(HOST, port, limit=STREAM_LIMIT_BYTES)
-    writer.write(f"{head}Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content)
-    times = []
-    try:
-        status = await reader.readline()
-        if b" 200 " not in status:
-            raise SystemExit(f"the server answered {status!r}: {(await reader.read()).decode()[-500:]}")
-        async for line in reader:
-            if line.startswith(b"data: {"):
-                times.append(time.perf_counter())
-    finally:
-        writer.close()
-    return times
+    request = prepare(f"http://{HOST}:{port}", "/v1/completions", body)
+    return [came_s for came_s, _ in await stream_frames(request)]
 
 
 async def crowd_rate(port: int, prompts: list[list[int]], num_new: int) -> float:

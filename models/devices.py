@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import torch
 
 from core.errors import ConfigError
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
 
 
 def decoder_device(wanted: str) -> str:
@@ -38,6 +45,22 @@ def share_threads(wanted: int | None) -> ThreadShares:
     available = _default_threads()
     encoders = max(1, available // 4)
     return ThreadShares(decoder=wanted or max(1, available - (encoders - 1)), encoders=encoders)
+
+
+def map_rows(function: Callable[[Row], Result], rows: Sequence[Row]) -> list[Result]:
+    """Return what a function makes of each row, on as many threads as there are processors, each row on one of them.
+
+    A single row keeps the caller's threads.
+    """
+    return [*map(function, rows)] if len(rows) == 1 else [*_row_threads().map(function, rows)]
+
+
+@cache
+def _row_threads() -> ThreadPoolExecutor:
+    def begin() -> None:
+        torch.set_num_threads(1)
+
+    return ThreadPoolExecutor(_default_threads(), "rows", begin)
 
 
 def _default_threads() -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.experts.caption import Captioner
     from engine.experts.service import ExpertService
     from engine.file_store import FileStore
+    from engine.media_first import MediaFirst
     from media.decode import DecodeWorkers
     from media.fetch import FetchPolicy
     from media.limits import MediaLimits
@@ -119,9 +120,10 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
     threads = share_threads(settings.num_threads)
     caches = _visual_caches(settings, bundle)
     decoder = _media_decoder(settings, measurements)
-    backend = BACKENDS.load(settings.backend)(bundle, _decoding_config(settings, bundle, max_context, threads))
+    decoding = _decoding_config(settings, bundle, max_context, threads)
+    backend = BACKENDS.load(settings.backend)(bundle, decoding)
     encoding = EncodingService(
-        encoder or _local_encoder(settings, bundle, measurements, threads.encoders, decoder),
+        encoder or _local_encoder(settings, bundle, measurements, threads.encoders, decoder, decoding.media_first),
         caches=caches,
         measurements=measurements,
         memo=_memo(settings),
@@ -186,6 +188,7 @@ def _local_encoder(
     measurements: Measurements,
     num_threads: int | None,
     decoder: DecodeWorkers | None = None,
+    media_first: MediaFirst | None = None,
 ) -> LocalEncoder:
     from engine.encoding.medium import LocalEncoder
     from engine.encoding.runner import EncoderRunner, EncodingConfig
@@ -193,6 +196,7 @@ def _local_encoder(
     return LocalEncoder(
         decoder or _media_decoder(settings, measurements),
         EncoderRunner(bundle.encoders, EncodingConfig(num_threads=num_threads), measurements=measurements),
+        media_first,
     )
 
 
@@ -263,8 +267,10 @@ def _decoding_config(
     settings: Settings, bundle: ModelBundle, max_context: int, threads: ThreadShares
 ) -> DecodingConfig:
     from engine.backends import DecodingConfig
+    from engine.media_first import MediaFirst
     from models.devices import decoder_device
 
+    device = decoder_device(settings.device)
     return DecodingConfig(
         max_slots=settings.max_slots,
         max_queue=settings.max_queue,
@@ -272,8 +278,9 @@ def _decoding_config(
         max_cache_tokens=_cache_tokens(settings, bundle),
         reuse_prefixes=settings.reuse_prefixes,
         weights_dtype=settings.weights_dtype,
-        device=decoder_device(settings.device),
+        device=device,
         num_threads=threads.decoder,
+        media_first=MediaFirst() if device == "cpu" else None,
         vllm=_vllm_options(settings),
     )
 

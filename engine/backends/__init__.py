@@ -10,6 +10,7 @@ from core.errors import ConfigError
 from core.registry import Registry
 from core.types import DecoderBackend
 from engine.backends.vllm.options import VllmOptions
+from engine.media_first import MediaFirst
 from models.bundle import ModelBundle
 from models.llama.config import LlamaConfig
 
@@ -36,6 +37,7 @@ class DecodingConfig:
     weights_dtype: WeightsDtype = "auto"
     device: str = "cpu"
     num_threads: int | None = None
+    media_first: MediaFirst | None = None
     vllm: VllmOptions = field(default_factory=VllmOptions)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from cache_index.embedding_memo import EncodedMedium
 from core.telemetry import StageTimer
 from core.types import DecodedMedia, MediaBlob, Modality
 from engine.encoding.runner import EncoderRunner
+from engine.media_first import MediaFirst
 from media.limits import DecodeOptions
 
 Decode = Callable[[MediaBlob], Awaitable[DecodedMedia]]
@@ -58,9 +60,10 @@ class MediumEncoder(Protocol):
 class LocalEncoder:
     """Decode in killable worker processes and encode in this process."""
 
-    def __init__(self, decoder: MediaDecoder, runner: EncoderRunner) -> None:
+    def __init__(self, decoder: MediaDecoder, runner: EncoderRunner, media_first: MediaFirst | None = None) -> None:
         self._decoder = decoder
         self._runner = runner
+        self._media_first = media_first
 
     async def start(self) -> None:
         await self._decoder.start()
@@ -75,6 +78,11 @@ class LocalEncoder:
         return self._runner.encoder_id(modality)
 
     async def encode(self, blob: MediaBlob, tenant: str, decode: Decode | None = None) -> MediumEncoding:
+        is_quick = blob.modality is Modality.IMAGE  # running replies go on beside a film or a song
+        with self._media_first.medium() if self._media_first and is_quick else nullcontext():
+            return await self._encode(blob, decode)
+
+    async def _encode(self, blob: MediaBlob, decode: Decode | None) -> MediumEncoding:
         timer = StageTimer()
         with timer.stage("decode"):
             media = await self._decoded(blob, decode or self._decoder.decode)

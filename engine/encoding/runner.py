@@ -14,6 +14,7 @@ import torch
 from core.errors import AppError, EngineFault, NotReady, Overloaded, UnsupportedMedia
 from core.telemetry import EventLog, Measurements
 from core.types import DecodedMedia, Embedding, Modality, ModalityEncoder
+from models.devices import map_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ class EncoderRunner:
         try:
             outcomes: list[Embedding | AppError] = []
             with self._measurements.timed("preprocess", modality=str(jobs[0].modality)):
-                rows = [encoder.preprocess(job.media) for job in jobs]
+                rows = map_rows(encoder.preprocess, [job.media for job in jobs])
             outcomes.extend(encoder.encode(rows))
             if len(outcomes) != len(jobs):
                 raise EngineFault(f"encoder {encoder.encoder_id} returned {len(outcomes)} rows for {len(jobs)}")

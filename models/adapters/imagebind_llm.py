@@ -17,6 +17,7 @@ from core.errors import CheckpointError, InvalidRequest
 from core.types import AdapterPrompt, Condition, FloatArray
 from models.adapters.options import AdapterOptions, last_layers
 from models.checkpoints import load_strictly
+from models.combining import Combined
 
 _RELEASED = AdapterOptions()
 _GATE_PREFIX, _GATE_SUFFIX = "llama.layers.", ".attention.gate"
@@ -88,6 +89,7 @@ class ImageBindLLMAdapter(nn.Module):
         self.doubt_below = doubt_below
         self.doubt = None if doubt_below is None else nn.Parameter(torch.zeros(config.embedding_width))
         self.bind = BindNetwork(config)
+        self._bind_together = Combined[Tensor, Tensor](lambda rows: self.bind(torch.cat([*rows])).split(1))
         self.prefix_query = nn.Parameter(torch.randn(num_layers, config.width) * 0.02)
         self.gates = nn.Parameter(torch.zeros(num_layers, num_heads))
 
@@ -110,8 +112,14 @@ class ImageBindLLMAdapter(nn.Module):
         """
         if doubtful is not None and self.doubt is not None:
             vectors = vectors + doubtful[:, None].to(vectors) * self.doubt
-        tokens = self.bind(vectors)[:, None, :] + self.prefix_query  # (B, L, D)
-        return tokens[:, :, None, :]  # type: ignore[no-any-return]
+        tokens = self._bound(vectors)[:, None, :] + self.prefix_query  # (B, L, D)
+        return tokens[:, :, None, :]
+
+    def _bound(self, vectors: Tensor) -> Tensor:
+        """Return the bind network's output `(B, D)`, computed with other threads' rows while nothing is trained."""
+        is_alone = torch.is_grad_enabled() or len(vectors) != 1
+        bound: Tensor = self.bind(vectors) if is_alone else self._bind_together(vectors)
+        return bound
 
     def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
         """Return the condition of one fused embedding `(E,)`, or None for text alone.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from core.errors import CheckpointError
 from core.types import DecodedMedia, Embedding, FloatArray, Modality
 from models.mini.framing import frame_thing
+from models.mini.fused_network import FusedEfficientNet
 from models.mini.space import BlendedNames, blend_names
 
 IMAGE_SIZE = 260
@@ -36,26 +37,25 @@ def preprocess_image(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy((array - CHANNEL_MEAN) / CHANNEL_STD).permute(2, 0, 1).contiguous()
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork:
     """EfficientNet-Lite2 trained on ImageNet: pictures `(B, 3, 260, 260)` to pooled features `(B, 1280)`."""
 
     def __init__(self, weights: Path) -> None:
-        super().__init__()
-        self.network = EfficientNet.from_name("efficientnet-lite2")
+        network = EfficientNet.from_name("efficientnet-lite2")
         try:
-            self.network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+            network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{weights} does not hold EfficientNet-Lite2: {error}") from error
-        self.network.eval().requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.eval().requires_grad_(False)
+        self._fused = FusedEfficientNet(network)
+        self._class_weights = network._fc.weight.detach(), network._fc.bias.detach()
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        maps = self.network.extract_features(pictures.contiguous(memory_format=torch.channels_last))
-        return maps.float().mean(dim=(2, 3))  # type: ignore[no-any-return]  # (B, 1280)
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self._fused(pictures)
 
     def class_weights(self) -> tuple[Tensor, Tensor]:
         """Return the frozen ImageNet classifier: `(1000, 1280)` and `(1000,)`."""
-        return self.network._fc.weight.detach(), self.network._fc.bias.detach()
+        return self._class_weights
 
 
 class NameHead(nn.Module):

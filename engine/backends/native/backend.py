@@ -36,7 +36,7 @@ class BatchingBackend:
         self._grammars = GrammarCompiler(tokenizer)
         self._config = config
         scheduler = Scheduler(runner, config)
-        self._loop = StepLoop(scheduler, runner, log=log, num_threads=config.num_threads)
+        self._loop = StepLoop(scheduler, runner, log=log, config=config)
         self._thread = threading.Thread(target=self._loop.run, name="decoder", daemon=True)
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The conditions of the running sequences, projected once at admission and kept by slot."""
+"""The conditions of the running sequences, projected once, before their first step, and kept by slot."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class ConditionSlots:
         self._weight = decoder.tok_embeddings.weight
         self._num_tokens = config.num_adapter_tokens
         self._conditioned = [False] * num_slots
+        self._pending: dict[int, tuple[Tensor, Tensor]] = {}
         self._table: ConditionTable | None = None
         if config.adapted_layers and self._num_tokens:
             prompts = self._weight.new_zeros(num_slots, len(config.adapted_layers), self._num_tokens, config.width)
@@ -31,20 +32,29 @@ class ConditionSlots:
                 self._table = _zeroed(decoder.project_condition(prompts))
 
     def fill(self, slot: int, condition: Condition) -> None:
-        """Store the condition of a new sequence. Raises when its shape is not the decoder's."""
+        """Take the condition of a new sequence. Raises when its shape is not the decoder's."""
         self.clear(slot)
         if condition is None:
             return
         if self._table is None:
             raise EngineFault("a condition came for a decoder that has no adapted layers")
-        prompts, mask = self._pad(condition)
-        row = self._decoder.project_condition(prompts, mask=mask)
-        self._table.values[:, slot] = row.values[:, 0]
-        if self._table.keys is not None and self._table.mask is not None:
-            assert row.keys is not None
-            self._table.keys[:, slot] = row.keys[:, 0]
-            self._table.mask[:, slot] = mask[:, 0]
+        self._pending[slot] = self._pad(condition)
         self._conditioned[slot] = True
+
+    def project_pending(self) -> None:
+        """Store what was taken since the last step, all of it in one pass over the decoder's matrices."""
+        if not self._pending or self._table is None:
+            return
+        slots = list(self._pending)
+        prompts = torch.cat([prompts for prompts, _ in self._pending.values()])  # (R, L, P, D)
+        mask = torch.cat([mask for _, mask in self._pending.values()], dim=1)  # (L, R, P)
+        rows = self._decoder.project_condition(prompts, mask=mask)
+        self._table.values[:, slots] = rows.values
+        if self._table.keys is not None and self._table.mask is not None:
+            assert rows.keys is not None
+            self._table.keys[:, slots] = rows.keys
+            self._table.mask[:, slots] = mask
+        self._pending.clear()
 
     def constants(self, layer: int) -> Tensor | None:
         """Return what each slot adds at a decoder layer, `(slots, H, Dh)`; None where that is no constant (P > 1)."""
@@ -68,6 +78,7 @@ class ConditionSlots:
 
     def clear(self, slot: int) -> None:
         """Make a slot text only."""
+        self._pending.pop(slot, None)
         if self._conditioned[slot]:
             self._conditioned[slot] = False
             for stored in self._stored():
@@ -93,11 +104,13 @@ class ConditionSlots:
     def _pad(self, condition: AdapterPrompt) -> tuple[Tensor, Tensor]:
         """Return prompts `(1, L, P, D)` padded to the table's P and the mask `(L, 1, P)` of the real tokens."""
         num_layers, num_tokens, width = condition.prompts.shape
-        counts = condition.token_counts or (num_tokens,) * num_layers
-        if num_tokens > self._num_tokens or len(counts) != num_layers or max(counts) > num_tokens:
+        config, counts = self._decoder.config, condition.token_counts or (num_tokens,) * num_layers
+        fits = (num_layers, width) == (len(config.adapted_layers), config.width) and num_tokens <= self._num_tokens
+        if not fits or len(counts) != num_layers or max(counts) > num_tokens:
             raise EngineFault(
-                f"the condition has {num_tokens} tokens with counts {counts}; the decoder takes at most "
-                f"{self._num_tokens} on each of {num_layers} layers"
+                f"the condition has {num_tokens} tokens of width {width} on {num_layers} layers with counts {counts}; "
+                f"the decoder takes at most {self._num_tokens} of width {config.width} on each of "
+                f"{len(config.adapted_layers)} layers"
             )
         prompts = self._weight.new_zeros(1, num_layers, self._num_tokens, width)
         prompts[0, :, :num_tokens] = torch.from_numpy(condition.prompts).to(prompts)

@@ -10,6 +10,7 @@ import torch
 from core.errors import AppError, DeadlineExceeded, EngineFault, InvalidRequest, NotReady, Overloaded
 from core.telemetry import EventLog
 from core.types import BackendStats
+from engine.backends import DecodingConfig
 from engine.backends.native.channel import Item, Outbox
 from engine.backends.native.scheduler import Row, Runner, Sample, Scheduler, StepPlan, TokenSequence
 
@@ -19,11 +20,12 @@ Outcome = Sample | AppError | None
 class StepLoop:
     """Own the scheduler. Other threads reach it through an inbox guarded by one condition variable."""
 
-    def __init__(self, scheduler: Scheduler, runner: Runner, *, log: EventLog, num_threads: int | None) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runner, *, log: EventLog, config: DecodingConfig) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._log = log
-        self._num_threads = num_threads
+        self._num_threads = config.num_threads
+        self._media_first = config.media_first
         self._outbox = Outbox()
         self._wake = threading.Condition()
         self.prepared = threading.Event()
@@ -106,6 +108,9 @@ class StepLoop:
 
     def _turn(self) -> bool:
         """Apply what arrived, admit, and make one step. Returns False when the loop must end."""
+        self._wait_for_work()
+        if self._media_first is not None:
+            self._media_first.wait()
         if not self._take_inbox():
             return False
         for sequence in self._scheduler.overdue():
@@ -115,11 +120,14 @@ class StepLoop:
             self._step()
         return True
 
-    def _take_inbox(self) -> bool:
-        """Wait for work and apply what arrived. Returns False when the loop must end."""
+    def _wait_for_work(self) -> None:
         with self._wake:
             while not (self._stopping or self._submitted or self._aborted or self._scheduler.has_work):
                 self._wake.wait()
+
+    def _take_inbox(self) -> bool:
+        """Apply what arrived. Returns False when the loop must end."""
+        with self._wake:
             submitted, self._submitted = self._submitted, []
             aborted, self._aborted = self._aborted, []
         for sequence in submitted:

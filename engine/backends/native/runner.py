@@ -71,7 +71,7 @@ class NativeRunner:
         """Every parameter is honoured."""
 
     def admit(self, sequence: TokenSequence) -> None:
-        """Project the condition once. A condition of the wrong shape fails this sequence alone."""
+        """Take the condition, which the next step projects. One of the wrong shape fails this sequence alone."""
         self._conditions.fill(sequence.slot, sequence.request.condition)
 
     def release(self, slot: int) -> None:
@@ -82,6 +82,7 @@ class NativeRunner:
 
     def run(self, plan: StepPlan) -> list[Sample]:
         """Run the decoder over the plan and sample. Raises `EngineFault` when a row's logits are not finite."""
+        self._conditions.project_pending()
         token_ids = [token_id for row in plan.rows for token_id in row.token_ids()]
         sampling_rows = plan.sampling_rows
         if self._graphs is not None and not plan.prefill:

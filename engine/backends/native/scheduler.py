@@ -249,7 +249,8 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Plan the next forward pass over the running sequences."""
         decoding = sorted((s for s in self.running if s.is_decoding), key=lambda sequence: sequence.slot)
-        budget = self._pacer.budget(len(decoding)) if self._prefilling else 0
+        unread = [s.num_prompt_tokens - s.num_computed for s in self._prefilling]
+        budget = self._pacer.budget(len(decoding), unread) if unread else 0
         prefill: list[Row] = []
         for sequence in self._prefilling:
             if budget == 0:

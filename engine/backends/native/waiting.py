@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.backends.native.scheduler import TokenSequence
 
 AGING_S = 10.0
-MIN_PREFILL_TOKENS = 16  # fewer would cost nearly as much: the weights are read anyway
-FIRST_PREFILL_TOKENS = 48
+ROW_BLOCK = 16  # rows of a step with prompt tokens come in multiples of it: every new number costs a kernel's making
+MIN_PREFILL_TOKENS = 8  # fewer would cost nearly as much: the weights are read anyway
+FIRST_PREFILL_TOKENS = 24
 STRETCH = 2.3  # a step that also reads a prompt may take this many times a step that does not
+MAX_GROWTH = 1.5  # of the prompt tokens, from one step to the next
 
 
 class WaitingQueue:
@@ -49,9 +51,10 @@ class WaitingQueue:
 class PrefillPacer:
     """Choose how many prompt tokens join a step, from how long steps took: running replies keep a share of their speed.
 
-    Without running replies a step takes `max_tokens`. Beside them the number grows and shrinks until such a step takes
-    `STRETCH` times one without prompt tokens, whose time is known by the number of replies: it is measured once, by
-    holding the prompt back for a step, when there has been none of about so many.
+    Without running replies a step takes `max_tokens`; so does one that lets in, all at once, at least as many short
+    prompts as replies run. Beside them otherwise the number follows what one prompt token has cost
+    lately, so that such a step takes `STRETCH` times one without any, whose time is known by the number of replies: it
+    is measured once, by holding the prompt back for a step, when there has been none of about so many.
     """
 
     def __init__(self, max_tokens: int) -> None:
@@ -59,13 +62,20 @@ class PrefillPacer:
         self._quiet_s: dict[int, float] = {}
         self._tokens = float(FIRST_PREFILL_TOKENS)
 
-    def budget(self, num_decode_rows: int) -> int:
-        """Return the prompt tokens that may join a step of `num_decode_rows` running replies."""
-        if num_decode_rows == 0:
+    def budget(self, num_decode_rows: int, unread: Sequence[int] = ()) -> int:
+        """Return the prompt tokens that may join a step of some running replies.
+
+        `unread` are the tokens left of each prompt that waits.
+        """
+        if num_decode_rows == 0 or (len(unread) >= num_decode_rows and sum(unread) <= self._max_tokens):
             return self._max_tokens
         if num_decode_rows.bit_length() not in self._quiet_s:
             return 0
-        return min(self._max_tokens, int(self._tokens))
+        tokens = max(self._tokens, MIN_PREFILL_TOKENS)
+        rows = int(num_decode_rows + tokens) // ROW_BLOCK * ROW_BLOCK
+        if rows < num_decode_rows + MIN_PREFILL_TOKENS:
+            rows = -(-(num_decode_rows + MIN_PREFILL_TOKENS) // ROW_BLOCK) * ROW_BLOCK
+        return min(self._max_tokens, rows - num_decode_rows)
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""
@@ -73,8 +83,9 @@ class PrefillPacer:
         if num_prefill_tokens == 0:
             self._quiet_s[size] = _mean(self._quiet_s.get(size), seconds)
         elif num_decode_rows and size in self._quiet_s and num_prefill_tokens >= MIN_PREFILL_TOKENS:
-            ratio = STRETCH * self._quiet_s[size] / max(seconds, 1e-9)
-            wanted = num_prefill_tokens * min(max(ratio, 0.5), 1.5)
+            quiet_s = self._quiet_s[size]
+            allowed_s, token_s = (STRETCH - 1) * quiet_s, max(seconds - quiet_s, 1e-9) / num_prefill_tokens
+            wanted = min(allowed_s / token_s, MAX_GROWTH * self._tokens)
             self._tokens = min(max(_mean(self._tokens, wanted), MIN_PREFILL_TOKENS), self._max_tokens)
 
 

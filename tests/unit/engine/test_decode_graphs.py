@@ -42,6 +42,7 @@ async def test_a_step_over_fixed_slots_scores_like_each_sequence_alone(num_token
     given[2] = random_condition(2, num_tokens=num_tokens)
     for slot, condition in given.items():
         conditions.fill(slot, condition)
+    conditions.project_pending()
     tokens: dict[int, list[int]] = {slot: [] for slot in given}
     with torch.inference_mode():
         for step in range(12):
