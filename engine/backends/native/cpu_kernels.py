@@ -20,7 +20,7 @@ Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 _FLAGS = {"reassoc", "contract", "nsz", "arcp"}  # no `nnan`: a row that turns to NaN must show it
 
 
-def _compiled(function: Compiled) -> Compiled:
+def compiled(function: Compiled) -> Compiled:
     """Compile on first use and keep the machine code on disk; without a place to write, compile in every process."""
     for cache in (True, False):
         try:
@@ -32,12 +32,12 @@ def _compiled(function: Compiled) -> Compiled:
     raise AssertionError("the second turn returns or raises")
 
 
-def _helper(function: Compiled) -> Compiled:
+def helper(function: Compiled) -> Compiled:
     """Compile a function that only compiled code calls; it is part of its caller's machine code."""
     return cast(Compiled, numba.njit(fastmath=_FLAGS, nogil=True, error_model="numpy")(function))
 
 
-def _widen(value: Any) -> Any:
+def widen(value: Any) -> Any:
     """Return a stored value as float32; compiled code only."""
 
 
@@ -45,15 +45,15 @@ def _narrow(value: Any, like: Any) -> Any:
     """Return a float32 as an array `like` stores it, rounded to nearest even; compiled code only."""
 
 
-@overload(_widen, inline="always")
+@overload(widen, inline="always")
 def _widen_overload(value: Any) -> Any:
-    def widen(value: Any) -> Any:
+    def shift(value: Any) -> Any:
         return np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
 
     def keep(value: Any) -> Any:
         return value
 
-    return widen if value == numba.types.uint16 else keep
+    return shift if value == numba.types.uint16 else keep
 
 
 @overload(_narrow, inline="always")
@@ -69,8 +69,8 @@ def _narrow_overload(value: Any, like: Any) -> Any:
     return narrow if like.dtype == numba.types.uint16 else keep
 
 
-@_helper
-def _exp(x: Any) -> Any:
+@helper
+def exp(x: Any) -> Any:
     """Return e^x to within 3e-7 relative, in vector code: 2^n times a polynomial of the rest (Cephes' coefficients)."""
     power = x * np.float32(1.44269504)
     power = power if power > np.float32(-126.0) else np.float32(-126.0)
@@ -87,34 +87,34 @@ def _exp(x: Any) -> Any:
     return total * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@_compiled
+@compiled
 def add_and_norm(x: AnyArray, delta: AnyArray, weight: AnyArray, eps: float, out: AnyArray) -> None:
     """Add `delta` `(N, D)` to `x` `(N, D)` in place and write its root-mean-square norm times `weight` `(D,)`."""
     num_rows, width = out.shape
     for n in range(num_rows):
         squares = np.float32(0)
         for i in range(width):
-            stored = _narrow(_widen(x[n, i]) + _widen(delta[n, i]), x)
+            stored = _narrow(widen(x[n, i]) + widen(delta[n, i]), x)
             x[n, i] = stored
-            value = _widen(stored)
+            value = widen(stored)
             squares += value * value
         scale = np.float32(1) / np.sqrt(squares / np.float32(width) + np.float32(eps))
         for i in range(width):
-            out[n, i] = _narrow(_widen(x[n, i]) * scale * _widen(weight[i]), out)
+            out[n, i] = _narrow(widen(x[n, i]) * scale * widen(weight[i]), out)
 
 
-@_compiled
+@compiled
 def gate_with_silu(both: AnyArray, out: AnyArray) -> None:
     """Write `silu(gate) * up` `(N, F)` of `both` `(N, 2 F)`, gate first (SwiGLU)."""
     num_rows, width = out.shape
     for n in range(num_rows):
         for i in range(width):
-            gate = _widen(both[n, i])
-            up = _widen(both[n, width + i])
-            out[n, i] = _narrow(gate / (np.float32(1) + _exp(-gate)) * up, out)
+            gate = widen(both[n, i])
+            up = widen(both[n, width + i])
+            out[n, i] = _narrow(gate / (np.float32(1) + exp(-gate)) * up, out)
 
 
-@_compiled
+@compiled
 def turn_and_store(
     rows: tuple[int, int],
     heads: AnyArray,
@@ -139,7 +139,7 @@ def turn_and_store(
             target = queries[n, head] if head < num_heads else keys[slot, position, head - num_heads]
             for i in range(half):
                 cos, sin = turns[n, 0, i], turns[n, 1, i]
-                low, high = _widen(heads[n, head, i]), _widen(heads[n, head, half + i])
+                low, high = widen(heads[n, head, i]), widen(heads[n, head, half + i])
                 target[i] = _narrow(low * cos - high * sin, keys)
                 target[half + i] = _narrow(high * cos + low * sin, keys)
         for h in range(num_kv_heads):
@@ -147,7 +147,7 @@ def turn_and_store(
                 values[slot, position, h, i] = heads[n, num_heads + num_kv_heads + h, i]
 
 
-@_helper
+@helper
 def _score(query: Any, keys: Any, where: Any, wide: Any, scores: Any) -> None:
     """Write the products of queries `(G, Dh)` with keys of a slot and head to `scores` `(G, T)`; `wide` is scratch.
 
@@ -156,7 +156,7 @@ def _score(query: Any, keys: Any, where: Any, wide: Any, scores: Any) -> None:
     slot, h, num_tokens = where
     for t in range(num_tokens):
         for i in range(query.shape[1]):
-            wide[i] = _widen(keys[slot, t, h, i])
+            wide[i] = widen(keys[slot, t, h, i])
         for g in range(query.shape[0]):
             score = np.float32(0)
             for i in range(query.shape[1]):
@@ -164,21 +164,21 @@ def _score(query: Any, keys: Any, where: Any, wide: Any, scores: Any) -> None:
             scores[g, t] = score
 
 
-@_helper
+@helper
 def _mix(shares: Any, values: Any, where: Any, wide: Any, total: Any) -> None:
     """Write the sums of values of a slot and head weighted by `shares` `(G, T)` to `total` `(G, Dh)`."""
     slot, h, num_tokens = where
     total[:] = np.float32(0)
     for t in range(num_tokens):
         for i in range(total.shape[1]):
-            wide[i] = _widen(values[slot, t, h, i])
+            wide[i] = widen(values[slot, t, h, i])
         for g in range(total.shape[0]):
             share = shares[g, t]
             for i in range(total.shape[1]):
                 total[g, i] += share * wide[i]
 
 
-@_helper
+@helper
 def _softmax(scores: Any, num_tokens: Any) -> None:
     """Turn the first scores of a row into shares that sum to one, in place."""
     largest = scores[0]
@@ -186,14 +186,14 @@ def _softmax(scores: Any, num_tokens: Any) -> None:
         largest = scores[t] if scores[t] > largest else largest
     mass = np.float32(0)
     for t in range(num_tokens):
-        share = _exp(scores[t] - largest)
+        share = exp(scores[t] - largest)
         scores[t] = share
         mass += share
     for t in range(num_tokens):
         scores[t] = scores[t] / mass
 
 
-@_compiled
+@compiled
 def attend_rows(
     rows: tuple[int, int], queries: AnyArray, kv: tuple[AnyArray, AnyArray], places: AnyArray, out: AnyArray
 ) -> None:
@@ -215,7 +215,7 @@ def attend_rows(
         slot, num_tokens = places[n, 0], places[n, 1] + 1
         for g in range(group):
             for i in range(width):
-                query[g, i] = _widen(queries[n, h * group + g, i]) * scale
+                query[g, i] = widen(queries[n, h * group + g, i]) * scale
         where = (slot, h, num_tokens)
         _score(query, kv[0], where, wide, scores)
         for g in range(group):
@@ -226,7 +226,7 @@ def attend_rows(
                 out[n, h * group + g, i] = _narrow(total[g, i], out)
 
 
-@_compiled
+@compiled
 def add_constants(rows: tuple[int, int], out: AnyArray, constants: AnyArray, names: AnyArray) -> None:
     """Add to the rows `rows[0]` to `rows[1]` of `out` `(N, H, Dh)` the constant `(H, Dh)` each names; -1 adds none."""
     num_heads, width = out.shape[1], out.shape[2]
@@ -235,11 +235,11 @@ def add_constants(rows: tuple[int, int], out: AnyArray, constants: AnyArray, nam
             continue
         for head in range(num_heads):
             for i in range(width):
-                value = _widen(out[n, head, i]) + _widen(constants[names[n], head, i])
+                value = widen(out[n, head, i]) + widen(constants[names[n], head, i])
                 out[n, head, i] = _narrow(value, out)
 
 
-@_compiled
+@compiled
 def attend_step(
     rows: tuple[int, int],
     heads: AnyArray,
@@ -257,29 +257,8 @@ def attend_step(
     add_constants(rows, scratch[1], constants, step[2])
 
 
-@_compiled
-def find_largest(logits: AnyArray, out: AnyArray) -> None:
-    """Write for each row of `logits` `(N, V)` the first place of its largest value, -1 where a value is not finite.
-
-    Floats are compared as integers that have the same order, which vectorises without a promise that there is no NaN.
-    """
-    num_rows, width = logits.shape
-    for n in range(num_rows):
-        largest = np.int32(-(2**31))
-        extreme = np.int32(0)
-        for i in range(width):
-            value = _widen(logits[n, i])
-            largest = max(largest, _ordered(value))
-            extreme = max(extreme, np.int32(np.float32(value).view(np.int32) & np.int32(0x7FFFFFFF)))
-        out[n] = -1
-        if extreme < np.int32(0x7F800000):
-            place = 0
-            while _ordered(_widen(logits[n, place])) < largest:
-                place += 1
-            out[n] = place
-
-
-@_helper
-def _ordered(value: Any) -> Any:
+@helper
+def ordered(value: Any) -> Any:
+    """Return a float32 as an integer of the same order: comparing those vectorises without a promise of no NaN."""
     bits = np.float32(value).view(np.int32)
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))

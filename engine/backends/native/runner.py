@@ -13,7 +13,7 @@ from torch import Tensor
 from core.errors import EngineFault
 from core.types import SamplingParams
 from engine.backends import DecodingConfig
-from engine.backends.native import cpu_kernels
+from engine.backends.native import cpu_sampling
 from engine.backends.native.adjustment import adjust
 from engine.backends.native.attention import BatchAttention
 from engine.backends.native.conditions import ConditionSlots
@@ -64,7 +64,8 @@ class NativeRunner:
         for plan in (StepPlan((), (Row(trial, 0, 2, True),)), StepPlan((Row(trial, 2, 1, True),), ())):
             token_ids = torch.zeros(sum(row.length for row in plan.rows), dtype=torch.int64)
             logits = self._decoder.output(self._fused.forward(token_ids, plan))
-            cpu_kernels.find_largest(raw(logits), np.empty(len(logits), dtype=np.int64))
+            options, drawn = np.zeros((len(logits), 5)), np.empty(len(logits), dtype=np.int64)
+            cpu_sampling.draw(raw(logits), np.arange(len(logits)), options, drawn)
         self._cache.discard(0)
 
     def check(self, sampling: SamplingParams) -> None:
@@ -92,27 +93,39 @@ class NativeRunner:
             if not sampling_rows:
                 return []
             logits = self._decoder.output(self._last_tokens(plan, hidden))  # (B, V)
-        samples = self._greedy(logits, sampling_rows)
-        if samples is None:
-            samples = self._drawn(logits.float(), sampling_rows)
+        samples = self._samples(logits, sampling_rows)
         if any(not math.isfinite(drawn.logprob) or drawn.token_id < 0 for drawn in samples):
             self._erase(plan)
             raise EngineFault("the decoder's logits are not finite")
         return samples
 
-    def _greedy(self, logits: Tensor, rows: tuple[Row, ...]) -> list[Sample] | None:
-        """Return the most likely tokens without their probabilities, None when a row asks for anything else."""
-        if not all(row.sequence.is_plainly_greedy for row in rows):
-            return None
+    def _samples(self, logits: Tensor, rows: tuple[Row, ...]) -> list[Sample]:
+        """Return a sample for each row of `logits` `(B, V)`; plain rows get their token without its probability."""
+        sequences = [row.sequence for row in rows]
+        plain = [place for place, sequence in enumerate(sequences) if sequence.is_plain]
         if self._fused is None:
+            if len(plain) < len(rows) or any(sequence.request.sampling.temperature > 0 for sequence in sequences):
+                return self._drawn(logits.float(), sequences)
             largest, places = logits.max(dim=-1)
             return [Sample(token_id, 0.0) for token_id in places.where(largest.isfinite(), -1).tolist()]
-        token_ids = np.empty(len(rows), dtype=np.int64)
-        cpu_kernels.find_largest(raw(logits), token_ids)
+        found = dict(zip(plain, self._drawn_plainly(logits, plain, sequences), strict=True))
+        others = [place for place in range(len(rows)) if place not in found]
+        if others:
+            drawn = self._drawn(logits[others].float(), [sequences[place] for place in others])
+            found |= dict(zip(others, drawn, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    @staticmethod
+    def _drawn_plainly(logits: Tensor, places: list[int], sequences: list[TokenSequence]) -> list[Sample]:
+        chosen = [sequences[place] for place in places]
+        params = [(sequence.uniform, sequence.request.sampling) for sequence in chosen]
+        options = [(uniform, p.top_k, p.top_p, p.min_p, p.temperature) for uniform, p in params]
+        token_ids = np.empty(len(places), dtype=np.int64)
+        if places:
+            cpu_sampling.draw(raw(logits), np.array(places), np.array(options, dtype=np.float64), token_ids)
         return [Sample(token_id, 0.0) for token_id in token_ids.tolist()]
 
-    def _drawn(self, logits: Tensor, rows: tuple[Row, ...]) -> list[Sample]:
-        sequences = [row.sequence for row in rows]
+    def _drawn(self, logits: Tensor, sequences: list[TokenSequence]) -> list[Sample]:
         params = [sequence.request.sampling for sequence in sequences]
         adjusted = adjust(logits, sequences)
         token_ids, logprobs = sample(logits, params, [sequence.uniform for sequence in sequences], adjusted)

@@ -70,12 +70,12 @@ class TokenSequence:
         return bool(self.output_ids)
 
     @property
-    def is_plainly_greedy(self) -> bool:
-        """Say whether the next token is the most likely one of the unmodified logits, and nothing else is asked."""
+    def is_plain(self) -> bool:
+        """Say whether the next token is drawn from the unmodified logits, and no probabilities are asked for."""
         sampling = self.request.sampling
         is_modified = self.guide is not None or self.generated_counts is not None or bool(sampling.logit_bias)
         waits_to_end = len(self.output_ids) < sampling.min_tokens
-        return sampling.temperature == 0 and sampling.num_logprobs is None and not (is_modified or waits_to_end)
+        return sampling.num_logprobs is None and not (is_modified or waits_to_end)
 
     def draw_uniform(self) -> None:
         """Draw the number in [0, 1) that decides the next token; a repeated step reuses it."""

@@ -63,13 +63,3 @@ def test_only_rows_with_a_condition_get_its_constant(dtype: torch.dtype) -> None
     expected = out + torch.stack((constants[4], torch.zeros(2, 8, dtype=dtype), constants[0]))
     kernels.add_constants((0, 3), raw(out), raw(constants), np.array([4, -1, 0]))
     assert torch.equal(out, expected)
-
-
-def test_the_largest_logit_is_found_and_a_row_that_is_not_finite_is_told(dtype: torch.dtype) -> None:
-    logits = torch.randn(6, 999, dtype=dtype) - 3
-    logits[1, 7], logits[2, 3], logits[3, 998] = float("nan"), float("inf"), float("-inf")
-    logits[4] = -5
-    token_ids = np.empty(6, dtype=np.int64)
-    kernels.find_largest(raw(logits), token_ids)
-    expected = logits.argmax(dim=-1)
-    assert token_ids.tolist() == [expected[0], -1, -1, -1, 0, expected[5]]

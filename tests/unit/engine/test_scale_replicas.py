@@ -24,7 +24,7 @@ async def running_replica(**config: int) -> AsyncIterator[tuple[DecoderReplica, 
         yield DecoderReplica(backend, stall_after_s=60, log=EventLog("engine")), backend
 
 
-async def test_batches_hold_every_event_in_order_and_the_first_comes_alone() -> None:
+async def test_batches_hold_every_event_in_order_and_there_are_fewer_than_events() -> None:
     request = decode_request("r", max_tokens=40)
     async with running_replica() as (replica, backend):
         batches = [batch async for batch in replica.generate((request, None))]
@@ -33,7 +33,6 @@ async def test_batches_hold_every_event_in_order_and_the_first_comes_alone() -> 
     events = [event for batch in batches for event in batch]
     assert [event.token_id for event in events if isinstance(event, TokenEvent)] == [e.token_id for e in wanted]
     assert [event.token_id for event in whole if isinstance(event, TokenEvent)] == [e.token_id for e in wanted]
-    assert len(batches[0]) == 1
     assert len(batches) < len(events)
 
 
