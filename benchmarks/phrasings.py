@@ -1,8 +1,8 @@
 """Ask differently worded questions about photographs whose class is known and count the right answers.
 
-    python -m benchmarks.phrasings SETS --url http://127.0.0.1:8000 [--photos 40]
+    python -m benchmarks.phrasings SETS --url http://127.0.0.1:8000 [--photos 40] [--tree test] [--yes-or-no]
 
-SETS is a folder that `training.recipes.mini_sets` wrote; the photographs come from its `test` tree. A naming answer is
+SETS is a folder that `training.recipes.mini_sets` wrote; the photographs come from one of its trees. A naming answer is
 right when it holds the class's name or a synonym; a yes-or-no answer when its first word is the truth about the class;
 a follow-up is a second turn after "What is this?" and the model's own answer to it. Where a question names a thing,
 half of the photographs are asked for their own name and half for another class's.
@@ -29,7 +29,7 @@ from benchmarks.naming import contains_name, list_photos, percent, words_of
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """One question. `group` restricts it to photographs of that group, or with `or_group` decides its yes or no.
+    """One question. `group` restricts it to photographs of that group, or with `or_groups` decides its yes or no.
 
     `{a}` in the text stands for a name with its article.
     """
@@ -38,7 +38,7 @@ class Phrasing:
     group: str = ""
     yes_no: bool = False
     follow_up: bool = False
-    or_group: str = ""
+    or_groups: tuple[str, ...] = ()
 
     @property
     def names_a_thing(self) -> bool:
@@ -74,8 +74,8 @@ PHRASINGS = (
     Phrasing("Is it a piece of furniture?", group="piece of furniture", yes_no=True),
     Phrasing("Is it an animal?", group="animal", yes_no=True, follow_up=True),
     Phrasing("Could I ride in it? I mean: is it a vehicle?", group="vehicle", yes_no=True, follow_up=True),
-    Phrasing("Is it alive?", group="animal", or_group="plant", yes_no=True),
-    Phrasing("Is this a living thing? Yes or no?", group="animal", or_group="plant", yes_no=True),
+    Phrasing("Is it alive?", group="animal", or_groups=("plant", "person"), yes_no=True),
+    Phrasing("Is this a living thing? Yes or no?", group="animal", or_groups=("plant", "person"), yes_no=True),
     Phrasing("Is this {a}?", yes_no=True),
     Phrasing("Is this {a}? Answer yes or no.", yes_no=True),
     Phrasing("Is there {a} in the picture?", yes_no=True),
@@ -106,11 +106,11 @@ class Photo:
         return picture_message(text, self.path.read_bytes(), mime_type)
 
 
-def load_photos(sets: Path, count: int, seed: int) -> list[Photo]:
-    """Return photographs of the test tree with what is true of them."""
+def load_photos(sets: Path, count: int, seed: int, tree: str = "test") -> list[Photo]:
+    """Return photographs of one tree with what is true of them."""
     table = json.loads((sets / "synonyms.json").read_text(encoding="utf-8"))
     groups = json.loads((sets / "groups.json").read_text(encoding="utf-8"))
-    photos, rng = list_photos(sets / "test", count, seed), random.Random(seed)
+    photos, rng = list_photos(sets / tree, count, seed), random.Random(seed)
     loaded = []
     for place, path in enumerate(photos):
         own = path.parent.name
@@ -140,7 +140,7 @@ def with_article(name: str) -> str:
 def is_right(phrasing: Phrasing, photo: Photo, answer: str) -> bool:
     """Judge one answer."""
     if phrasing.yes_no:
-        in_group = bool({phrasing.group, phrasing.or_group} & set(photo.groups))
+        in_group = bool({phrasing.group, *phrasing.or_groups} & set(photo.groups))
         truth = photo.asked_is_right if phrasing.names_a_thing else in_group
         return words_of(answer)[:1] == ["yes" if truth else "no"]
     return any(contains_name(answer, name) for name in photo.names)
@@ -164,8 +164,9 @@ async def ask_phrasing(client: httpx.AsyncClient, model: str, phrasing: Phrasing
 
 async def run(arguments: argparse.Namespace, photos: Sequence[Photo]) -> Mapping[Phrasing, list[bool]]:
     """Ask everything, a few at a time, and return the verdicts of each phrasing."""
-    pairs = [(phrasing, photo) for phrasing in PHRASINGS for photo in photos if applies(phrasing, photo)]
-    verdicts: dict[Phrasing, list[bool]] = {phrasing: [] for phrasing in PHRASINGS}
+    phrasings = [phrasing for phrasing in PHRASINGS if phrasing.yes_no or not arguments.yes_or_no]
+    pairs = [(phrasing, photo) for phrasing in phrasings for photo in photos if applies(phrasing, photo)]
+    verdicts: dict[Phrasing, list[bool]] = {phrasing: [] for phrasing in phrasings}
     limiter = asyncio.Semaphore(arguments.concurrency)
     with Progress() as progress:
         bar = progress.add_task("questions", total=len(pairs))
@@ -187,16 +188,19 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--photos", type=int, default=40)
+    parser.add_argument("--tree", default="test", choices=("test", "validation", "unseen"))
+    parser.add_argument("--yes-or-no", action="store_true", help="ask those questions alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--concurrency", type=int, default=8)
     arguments = parser.parse_args()
-    verdicts = asyncio.run(run(arguments, load_photos(arguments.sets, arguments.photos, arguments.seed)))
+    photos = load_photos(arguments.sets, arguments.photos, arguments.seed, arguments.tree)
+    verdicts = asyncio.run(run(arguments, photos))
     for phrasing, right in verdicts.items():
         turn = " (second turn)" if phrasing.follow_up else ""
         print(f"{percent(sum(right) / max(len(right), 1))} of {len(right):>3}  {phrasing.text}{turn}")
     for title, chosen in (("yes or no", True), ("names and captions", False)):
         some = [verdict for phrasing, right in verdicts.items() if phrasing.yes_no == chosen for verdict in right]
-        print(f"{percent(sum(some) / len(some))} of {len(some):>3}  ALL {title}")
+        print(f"{percent(sum(some) / max(len(some), 1))} of {len(some):>3}  ALL {title}")
     everything = [verdict for right in verdicts.values() for verdict in right]
     print(f"{percent(sum(everything) / len(everything))} of {len(everything):>3}  ALL")
 

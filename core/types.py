@@ -335,11 +335,15 @@ class ModalityEncoder(Protocol):
 class Adapter(Protocol):
     """Turn what was encoded into the condition of the decoder."""
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
         """Return the adapter tokens for one fused embedding `(E,)`, or for text alone when it is None.
 
         `confidence` in [0, 1] is the encoders' calibrated trust in the embedding's nearest name; an adapter that was
-        trained to hedge does so when it is low, every other one conditions on the vector alone.
+        trained to hedge does so when it is low, every other one conditions on the vector alone. `agrees` is what was
+        judged about a yes-or-no question, None for any other question; an adapter trained with verdicts makes the reply
+        say it.
         """
 
 

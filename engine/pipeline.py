@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
@@ -10,19 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from cache_index.embedding_memo import MemoStats as MemoStats
-from core.errors import AppError, EngineFault, InvalidRequest, NotReady, Overloaded, UnknownName
+from core.errors import InvalidRequest, NotReady, Overloaded, UnknownName
 from core.telemetry import EventLog, StageTimer
 from core.types import (
     CacheChoice,
     ChatRequest,
-    Condition,
     DecoderBackend,
     DecodeRequest,
-    FloatArray,
     MediaBlob,
     Modality,
     TokenEvent,
 )
+from engine.conditioning import Conditioner
 from engine.encoding.caches import CacheReport
 from engine.encoding.service import (
     EncodingService,
@@ -137,6 +135,7 @@ class Pipeline:
         self._experts = experts
         self._log = EventLog("pipeline")
         self._prompts = PromptBuilder(bundle, max_context=min(config.max_context, bundle.decoder.config.max_context))
+        self._conditioner = Conditioner(bundle, self._log)
         self._watchdog = Watchdog(config.stall_after_s, clock)
         self._running = AsyncExitStack()
         self._is_ready = False
@@ -303,7 +302,7 @@ class Pipeline:
         is_conditioned = self._prompts.is_conditioned(request, with_context=any(r.in_prompt for r in said))
         with timer.stage("condition"):
             vector = joint.vector if joint and is_conditioned else None
-            condition = await self._condition(request.request_id, vector, joint_confidence(reports))
+            condition = await self._conditioner.condition(request, vector, joint_confidence(reports))
         self._log.event(
             "request_prepared",
             request_id=request.request_id,
@@ -386,15 +385,6 @@ class Pipeline:
         if in_flight + wanted > limit:
             raise Overloaded(f"{in_flight} of {limit} tokens are in flight (max_tokens_in_flight); try again soon")
         self._reserved_tokens[request.request_id] = wanted
-
-    async def _condition(self, request_id: str, vector: FloatArray | None, confidence: float | None) -> Condition:
-        try:
-            return await asyncio.to_thread(self._bundle.adapter.condition, vector, confidence=confidence)
-        except AppError:
-            raise
-        except Exception as error:
-            self._log.fault("condition_failed", error, request_id=request_id)
-            raise EngineFault("the adapter failed on this request; the log has the details") from error
 
     def _generate(self, request: DecodeRequest) -> AsyncGenerator[TokenEvent, None]:
         return cast("AsyncGenerator[TokenEvent, None]", self._backend.generate(request))

@@ -41,8 +41,7 @@ class PromptBuilder:
         """
         if not media_in_scope(request.messages, request.scope) or (with_context and not self._conditions_context):
             return False
-        question = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
-        return self._media_questions is None or self._media_questions.concerns_media(question)
+        return self._media_questions is None or self._media_questions.concerns_media(last_question(request.messages))
 
     def build(self, request: ChatRequest, messages: Sequence[ChatMessage] | None = None) -> tuple[int, ...]:
         """Return the prompt's ids. Raises `PromptTooLong` when they and the tokens asked for exceed the context."""
@@ -64,6 +63,11 @@ class PromptBuilder:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`; special tokens are left out."""
         return self._plain.decode(token_ids)
+
+
+def last_question(messages: Sequence[ChatMessage]) -> str:
+    """Return the text of the user's last message, empty without one."""
+    return next((message.text for message in reversed(messages) if message.role == "user"), "")
 
 
 def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[MediaBlob, ...]:

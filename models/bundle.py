@@ -9,6 +9,7 @@ from pathlib import Path
 from core.types import Adapter, Modality, ModalityEncoder, Tokenizer
 from models.llama.model import Llama
 from models.mini.relevance import MediaQuestions
+from models.mini.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,9 @@ class ModelBundle:
     model's own visual cache: an index folder, or an official FAISS file. `space_id` names the joint space where several
     encoders with ids of their own share one. `folder` is where a converted model was loaded from. `media_questions`
     tells which questions concern the media beside them; the others are answered by the base model alone. None takes
-    every question for one about the media. `conditions_context` False: an adapter that never saw an expert's text in
-    training talks over it, so a prompt that holds such a text is answered by the base model alone.
+    every question for one about the media. `verdicts` judges yes-or-no questions about them, for an adapter that
+    says what was judged; None leaves it to the decoder. `conditions_context` False: an adapter that never saw an
+    expert's text in training talks over it, so a prompt that holds such a text is answered by the base model alone.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ModelBundle:
     space_id: str = ""
     folder: Path | None = None
     media_questions: MediaQuestions | None = None
+    verdicts: Verdicts | None = None
     conditions_context: bool = True
 
     @property

@@ -5,7 +5,7 @@ Letters in shapes: B batch, E embedding, D decoder width, L adapted layers, H he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -76,18 +76,27 @@ class ImageBindLLMAdapter(nn.Module):
 
     `prefix_query` is `(L, D)`; `gates` `(L, H)` are raw, the decoder wants `effective_gates()`. With `doubt_below`, an
     addition to the published form, the learnt `doubt` `(E,)` joins every embedding whose confidence is below it.
+    With `has_verdicts`, another addition, one of the learnt `verdicts` `(2, L, D)`, no and yes, joins the tokens of a
+    reply to a question that was judged.
     """
 
     takes_image_tokens = False
     num_tokens = 1
 
     def __init__(
-        self, config: BindNetworkConfig, *, num_layers: int, num_heads: int, doubt_below: float | None = None
+        self,
+        config: BindNetworkConfig,
+        *,
+        num_layers: int,
+        num_heads: int,
+        doubt_below: float | None = None,
+        has_verdicts: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
         self.doubt_below = doubt_below
         self.doubt = None if doubt_below is None else nn.Parameter(torch.zeros(config.embedding_width))
+        self.verdicts = nn.Parameter(torch.zeros(2, num_layers, config.width)) if has_verdicts else None
         self.bind = BindNetwork(config)
         self._bind_together = Combined[Tensor, Tensor](lambda rows: self.bind(torch.cat([*rows])).split(1))
         self.prefix_query = nn.Parameter(torch.randn(num_layers, config.width) * 0.02)
@@ -105,14 +114,18 @@ class ImageBindLLMAdapter(nn.Module):
         """Return the gates `(L, H)` after tanh, as `Llama.adapter_gates` holds them."""
         return self.gates.tanh()
 
-    def prompts(self, vectors: Tensor, doubtful: Tensor | None = None) -> Tensor:
+    def prompts(self, vectors: Tensor, doubtful: Tensor | None = None, verdicts: Sequence[bool | None] = ()) -> Tensor:
         """Return the adapter tokens `(B, L, 1, D)` of fused embeddings `(B, E)`; differentiable.
 
-        `doubtful` `(B,)` marks the rows that the answer should hedge about.
+        `doubtful` `(B,)` marks the rows that the answer should hedge about; `verdicts` are those of the B rows, None
+        where nothing was judged.
         """
         if doubtful is not None and self.doubt is not None:
             vectors = vectors + doubtful[:, None].to(vectors) * self.doubt
         tokens = self._bound(vectors)[:, None, :] + self.prefix_query  # (B, L, D)
+        if self.verdicts is not None and any(verdict is not None for verdict in verdicts):
+            told = torch.tensor([[verdict is False, verdict is True] for verdict in verdicts])  # (B, 2)
+            tokens = tokens + torch.einsum("bk,kld->bld", told.to(self.verdicts), self.verdicts)
         return tokens[:, :, None, :]
 
     def _bound(self, vectors: Tensor) -> Tensor:
@@ -121,10 +134,13 @@ class ImageBindLLMAdapter(nn.Module):
         bound: Tensor = self.bind(vectors) if is_alone else self._bind_together(vectors)
         return bound
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
         """Return the condition of one fused embedding `(E,)`, or None for text alone.
 
-        A confidence below `doubt_below` adds the doubt, if this adapter was trained with one.
+        A confidence below `doubt_below` adds the doubt, and `agrees` the verdict of yes or no, if this adapter was
+        trained with them.
         Raises `InvalidRequest` when E is not the bind network's.
         """
         if vector is None:
@@ -136,7 +152,7 @@ class ImageBindLLMAdapter(nn.Module):
             )
         with torch.inference_mode():
             tensor = torch.tensor(vector).to(self.prefix_query)
-            prompts = self.prompts(tensor[None], self._doubtful(confidence))[0]  # (L, 1, D)
+            prompts = self.prompts(tensor[None], self._doubtful(confidence), (agrees,))[0]  # (L, 1, D)
         return AdapterPrompt(prompts=prompts.float().cpu().numpy())
 
     def _doubtful(self, confidence: float | None) -> Tensor | None:

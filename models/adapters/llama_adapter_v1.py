@@ -38,7 +38,9 @@ class StaticPromptAdapter(nn.Module):
         """Return the adapter tokens of one request, `(1, L, P, D)`; differentiable."""
         return self.adapter_query[None]
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
         """Return the static prompts, or None when nothing is adapted. Raises `InvalidRequest` when given a medium."""
         if vector is not None:
             raise InvalidRequest("this model takes text only; leave the media out or choose a multimodal model")

@@ -130,7 +130,9 @@ class LlamaAdapterV2(nn.Module):
         longest = max(tokens.shape[1] for tokens in layers)
         return torch.stack([nn.functional.pad(x, (0, 0, 0, longest - x.shape[1])) for x in layers], dim=1)
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
         """Return the condition of one image's CLIP tokens, `(T, E)` or flattened `(T E,)`.
 
         Without an image the released form has no condition, as its prompts were never used alone; early fusion keeps

@@ -52,7 +52,9 @@ class ReleasedAdapter(Protocol):
         """Return the layers that take the condition, for `LlamaConfig.adapted_layers`."""
         ...
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition: ...
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition: ...
 
 
 def last_layers(num_adapted: int, num_decoder_layers: int) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
 from models.mini.points import load_point_encoder
 from models.mini.relevance import MediaQuestions
 from models.mini.text import MiniTextEncoder
+from models.mini.verdicts import load_verdicts
 from models.mini.video import MiniVideoEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
@@ -77,6 +78,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         sources=sources,
         conditions_context=False,  # with the condition it names the picture and passes over what is written in it
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
+        verdicts=load_verdicts(tensors, lambda text: text_encoder.embed([text])[0], str(WEIGHTS)),
     )
 
 
@@ -100,7 +102,9 @@ def read_weights() -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _adapter(tensors: dict[str, Tensor], num_layers: int, num_heads: int) -> ImageBindLLMAdapter:
-    adapter = ImageBindLLMAdapter(BRIDGE, num_layers=num_layers, num_heads=num_heads, doubt_below=DOUBT_BELOW)
+    adapter = ImageBindLLMAdapter(
+        BRIDGE, num_layers=num_layers, num_heads=num_heads, doubt_below=DOUBT_BELOW, has_verdicts=True
+    )
     state = {
         key.removeprefix(ADAPTER_PREFIX): value for key, value in tensors.items() if key.startswith(ADAPTER_PREFIX)
     }

@@ -28,7 +28,9 @@ class Listening:
         self.inner = load_tiny(torch.float32).adapter
         self.heard: list[FloatArray | None] = []
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
         self.heard.append(vector)
         return self.inner.condition(vector)
 

@@ -60,7 +60,9 @@ class ToyAdapter:
     def __init__(self, num_layers: int, width: int) -> None:
         self._shape = (num_layers, 1, width)
 
-    def condition(self, vector: FloatArray | None, *, confidence: float | None = None) -> Condition:
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
         if vector is None:
             return None
         return AdapterPrompt(prompts=np.full(self._shape, float(vector.sum()), dtype=np.float32))

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 
@@ -40,7 +40,8 @@ from training.recipes.mini_chat import chat_answers
 from training.recipes.mini_emoji import drawn_names, emoji_features, train_drawings
 from training.recipes.mini_pictures import FeatureSimulator, Name
 from training.recipes.mini_relevance import train_relevance
-from training.recipes.mini_samples import Batch, SampleMaker, Space, batches_of
+from training.recipes.mini_samples import Batch, Sample, SampleMaker, Space, batches_of
+from training.recipes.mini_verdicts import judged_samples, train_judge, train_verdicts
 
 MAX_BATCH_TOKENS = 1300
 POOL_SAMPLES = 1024
@@ -71,11 +72,11 @@ def made_once(path: Path, make: Callable[[], Any]) -> Any:
     return torch.load(path, weights_only=True)
 
 
-def build_space(data: Path, out: Path, seed: int) -> tuple[Space, dict[str, Tensor], list[str]]:
+def build_space(data: Path, out: Path, seed: int, every: int = 1) -> tuple[Space, dict[str, Tensor], list[str]]:
     """Return the space, the tensors of the encoder to ship, and the classes that training never saw."""
     network = FeatureNetwork(picture_network_file())
     imagenet_weights = network.class_weights()
-    photographs = pictures.read_photographs(data / "caltech101_112.zip", network, out / "features.pt")
+    photographs = pictures.read_photographs(data / "caltech101_112.zip", network, out / "features.pt", every=every)
     imagenet, nouns, others = all_names()
     classes = sorted(set(photographs.classes), key=str.lower)
     unseen = pictures.choose_unseen(classes, imagenet, seed)
@@ -129,12 +130,16 @@ def learn_drawings(
     """Return the classifier of drawings, `weight` and `bias`, and the vectors of its names."""
     spoken = pictures.read_spoken_emoji(OTHER_NAMES)
     archive = data / "fluent_emoji_3d_112.zip"
-    features = made_once(out / "emoji.pt", lambda: emoji_features(archive, spoken, network, seed))
-    generator = torch.Generator().manual_seed(seed)
-    classes = torch.arange(1000).repeat(3)
-    push = 3.5 + 7.0 * torch.rand(len(classes), generator=generator)
-    undrawn = torch.cat((photographs, simulator.draw(classes, push, generator)))
-    layer = made_once(out / "drawings.pt", lambda: train_drawings(features, spoken, undrawn, seed).state_dict())
+
+    def learn() -> dict[str, Tensor]:
+        features = made_once(out / "emoji.pt", lambda: emoji_features(archive, spoken, network, seed))
+        generator = torch.Generator().manual_seed(seed)
+        classes = torch.arange(1000).repeat(3)
+        push = 3.5 + 7.0 * torch.rand(len(classes), generator=generator)
+        undrawn = torch.cat((photographs, simulator.draw(classes, push, generator)))
+        return train_drawings(features, spoken, undrawn, seed).state_dict()
+
+    layer = made_once(out / "drawings.pt", learn)
     vectors = made_once(out / "emoji_names.pt", lambda: pictures.embed_texts(drawn_names(spoken)))
     return {"drawings.weight": layer["weight"], "drawings.bias": layer["bias"], "vectors": vectors}
 
@@ -147,6 +152,7 @@ def new_adapter(decoder: Llama, seed: int) -> ImageBindLLMAdapter:
         num_layers=decoder.config.num_layers,
         num_heads=decoder.config.num_heads,
         doubt_below=DOUBT_BELOW,
+        has_verdicts=True,
     )
     nn.init.normal_(adapter.prefix_query)
     assert adapter.doubt is not None
@@ -196,7 +202,7 @@ def answer_loss(decoder: Llama, adapter: ImageBindLLMAdapter, batch: Batch) -> T
     The head runs on those positions only.
     """
     dtype = decoder.tok_embeddings.weight.dtype
-    prompts = adapter.prompts(batch.vectors, batch.doubtful)  # (B, L, 1, D)
+    prompts = adapter.prompts(batch.vectors, batch.doubtful, batch.verdicts)  # (B, L, 1, D)
     table = decoder.project_condition(prompts.to(dtype), gates=adapter.effective_gates())
     rows = torch.arange(len(batch.vectors))[:, None]
     positions = torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
@@ -209,13 +215,13 @@ def answer_loss(decoder: Llama, adapter: ImageBindLLMAdapter, batch: Batch) -> T
     return (losses * weights[wanted]).sum() / weights[wanted].sum()
 
 
-def batch_source(maker: SampleMaker, seed: int) -> Callable[[int], Batch]:
-    """Return a function from the step to its batch; pools are made on demand and depend on their number alone."""
+def batch_source(draw: Callable[[int], list[Sample]], seed: int) -> Callable[[int], Batch]:
+    """Return a function from the step to its batch; `draw` makes a pool on demand from its number alone."""
     starts: list[int] = [0]
 
     @lru_cache(maxsize=2)
     def pool(number: int) -> list[Batch]:
-        return batches_of(maker.pool(number, POOL_SAMPLES), MAX_BATCH_TOKENS, random.Random(f"{seed}-order-{number}"))
+        return batches_of(draw(number), MAX_BATCH_TOKENS, random.Random(f"{seed}-order-{number}"))
 
     def batch_at(step: int) -> Batch:
         number = next((i for i, start in enumerate(starts) if start > step), len(starts)) - 1
@@ -234,10 +240,35 @@ def export(adapter: ImageBindLLMAdapter, encoder: dict[str, Tensor], names: list
     """Write the served weights (bfloat16 bridge, float32 gates and head) and the names as one safetensors file."""
     trained = adapter.state_dict()
     tensors = {f"{ADAPTER_PREFIX}{key}": value.to(torch.bfloat16) for key, value in trained.items()}
-    tensors |= {f"{ADAPTER_PREFIX}{key}": trained[key].float() for key in ("gates", "doubt")}
-    tensors |= {key: value.float() if value.ndim == 1 else value.half() for key, value in encoder.items()}
+    tensors |= {f"{ADAPTER_PREFIX}{key}": trained[key].float() for key in ("gates", "doubt", "verdicts")}
+    tensors |= {key: as_served(value) for key, value in encoder.items()}
     metadata = {"names": json.dumps(names, ensure_ascii=False)}
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "mini.safetensors", metadata)
+
+
+def keep_parts(weights: Path, out: Path) -> None:
+    """Put the parts of finished weights where an interrupted run would have kept its own: none is made again."""
+    tensors = load_file(weights)
+    for part, keys in (("head", ("weight", "bias")), ("drawings", ("weight", "bias"))):
+        torch.save({key: tensors[f"{part}.{key}"].float() for key in keys}, out / f"{part}.pt")
+    torch.save({key: tensors[key].float() for key in tensors if key.startswith("relevance.")}, out / "relevance.pt")
+    torch.save(tensors["names.vectors"][-len(tensors["drawings.weight"]) + 1 :].float(), out / "emoji_names.pt")
+    torch.save(tensors["confidence"].float(), out / "calibration.pt")
+
+
+def add_verdicts(weights: Path, adapter: ImageBindLLMAdapter, judge: dict[str, Tensor], folder: Path) -> None:
+    """Write finished weights with the verdicts and their judge beside them; every other tensor stays as it is."""
+    assert adapter.verdicts is not None
+    with safe_open(weights, framework="pt") as stored:
+        metadata = stored.metadata()
+    tensors = load_file(weights) | {key: as_served(value) for key, value in judge.items()}
+    tensors[f"{ADAPTER_PREFIX}verdicts"] = adapter.verdicts.detach()
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "mini.safetensors", metadata)
+
+
+def as_served(tensor: Tensor) -> Tensor:
+    """Return a tensor of the encoder or the judge in the precision it is shipped in."""
+    return tensor.float() if tensor.ndim == 1 else tensor.half()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -250,51 +281,72 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread that share each step")
+    parser.add_argument("--verdict-steps", type=int, default=120, help="steps that teach the adapter to say yes or no")
+    parser.add_argument("--only-verdicts", action="store_true", help="learn those alone, beside the weights of --init")
     parser.add_argument("--invented", type=int, default=1500, help="plain questions the base model makes up")
-    return parser.parse_args()
+    parser.add_argument("--every", type=int, default=1, help="look at each n-th photograph alone")
+    arguments = parser.parse_args()
+    if arguments.only_verdicts and arguments.init is None:
+        parser.error("--only-verdicts needs --init: the weights that get them")
+    return arguments
 
 
 def train(rank: int, arguments: argparse.Namespace) -> None:
     """Run one worker of the team; the first one exports."""
     team = Team(rank, arguments.workers)
     out, seed = arguments.out, arguments.seed
-    if team.size > 1:
-        torch.set_num_threads(1)
-        meeting = f"file://{(out / f'team-{os.getppid()}').resolve()}"
-        waits = timedelta(hours=12)  # the others wait while the first one makes features, names and chat
-        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=team.size, timeout=waits)
-        if rank > 0:
-            distributed.barrier()
-    space, encoder, unseen = build_space(arguments.data, out, seed)
+    meet(team, out)
+    if arguments.only_verdicts:
+        keep_parts(arguments.init, out)
+    space, encoder, unseen = build_space(arguments.data, out, seed, arguments.every)
     (out / "unseen.json").write_text(json.dumps(unseen) + "\n")
     decoder = load_gguf_llama(decoder_file(), torch.bfloat16).requires_grad_(False)
     tokenizer = load_gguf_tokenizer(decoder_file())
-    nouns = [name.text for name in (*space.bank, *space.nouns)]
-    chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
     named = [*space.bank, *space.nouns]
-    encoder |= made_once(out / "relevance.pt", lambda: train_relevance(named, [row.question for row in chat], seed))
+    nouns = [name.text for name in named]
+    chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
+    plain = [row.question for row in chat]
+    encoder |= made_once(out / "relevance.pt", lambda: train_relevance(named, plain, seed))
+    conditioned = tokenizer.with_template(CONDITIONED_TEMPLATE)
+    maker = SampleMaker(space, conditioned, chat, seed, from_scratch=arguments.init is None)
+    judge = made_once(out / "judge.pt", lambda: train_judge(maker, space, plain, seed))
     if team.size > 1 and rank == 0:
         distributed.barrier()
     adapter = new_adapter(decoder, seed)
     if arguments.init is not None:
         start_from(adapter, arguments.init)
-    conditioned = tokenizer.with_template(CONDITIONED_TEMPLATE)
-    maker = SampleMaker(space, conditioned, chat, seed, from_scratch=arguments.init is None)
-    batch_at = batch_source(maker, seed)
     decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
-    loop = LoopConfig(num_steps=arguments.steps, max_minutes=arguments.minutes)
-    optimizer = make_optimizer(adapter, arguments.rate)
-    run_loop(
-        adapter,
-        optimizer,
-        lambda step: answer_loss(decoder, adapter, batch_at(step * team.size + rank)),
-        loop,
-        out,
-        team=team,
-    )
-    if rank == 0:
+    if not arguments.only_verdicts:
+        batch_at = batch_source(lambda number: maker.pool(number, POOL_SAMPLES), seed)
+        loop = LoopConfig(num_steps=arguments.steps, max_minutes=arguments.minutes)
+        optimizer = make_optimizer(adapter, arguments.rate)
+        run_loop(adapter, optimizer, team_loss(decoder, adapter, batch_at, team), loop, out, team=team)
+    judged_at = batch_source(lambda number: judged_samples(maker, named, POOL_SAMPLES, f"{seed}-{number}"), seed)
+    train_verdicts(adapter, team_loss(decoder, adapter, judged_at, team), arguments.verdict_steps, out, team)
+    if rank == 0 and arguments.only_verdicts:
+        add_verdicts(arguments.init, adapter, judge, out)
+    elif rank == 0:
         names = [*(name.text for name in space.bank), *drawn_names(pictures.read_spoken_emoji(OTHER_NAMES))]
-        export(adapter, encoder, names, out)
+        export(adapter, encoder | judge, names, out)
+
+
+def meet(team: Team, out: Path) -> None:
+    """Join the team; all but the first wait until it has made features, names and chat."""
+    if team.size == 1:
+        return
+    torch.set_num_threads(1)
+    meeting = f"file://{(out / f'team-{os.getppid()}').resolve()}"
+    waits = timedelta(hours=12)
+    distributed.init_process_group("gloo", init_method=meeting, rank=team.rank, world_size=team.size, timeout=waits)
+    if team.rank > 0:
+        distributed.barrier()
+
+
+def team_loss(
+    decoder: Llama, adapter: ImageBindLLMAdapter, batch_at: Callable[[int], Batch], team: Team
+) -> Callable[[int], Tensor]:
+    """Return a function from the step to this worker's loss."""
+    return lambda step: answer_loss(decoder, adapter, batch_at(step * team.size + team.rank))
 
 
 def main() -> None:

@@ -58,7 +58,8 @@ KINDS = {  # class -> (everyday kind, groups) for names that ImageNet's vocabula
     "crocodile": ("reptile", ("animal",)), "crocodile_head": ("reptile", ("animal",)),
     "inline_skate": ("piece of footwear", ("piece of clothing",)),
     "chair": ("piece of furniture", ("piece of furniture",)),
-    "pyramid": ("structure", ("building",)), "Faces": ("person", ()), "Faces_easy": ("person", ()),
+    "pyramid": ("structure", ("building",)), "Faces": ("person", ("person",)),
+    "Faces_easy": ("person", ("person",)), "car_side": ("car", ("vehicle",)), "lobster": ("sea animal", ("animal",)),
 }  # fmt: skip
 
 
@@ -188,10 +189,10 @@ def embed_texts(texts: Sequence[str]) -> Tensor:
     return MiniTextEncoder(text_network_file(), "training").embed(texts)
 
 
-def read_photographs(archive: Path, network: FeatureNetwork, cache: Path) -> Photographs:
-    """Return the features of every picture of a `class/image_NNNN` zip, computed once and kept in `cache`."""
+def read_photographs(archive: Path, network: FeatureNetwork, cache: Path, *, every: int = 1) -> Photographs:
+    """Return the features of each n-th picture of a `class/image_NNNN` zip, computed once and kept in `cache`."""
     with zipfile.ZipFile(archive) as stored:
-        files = sorted(name for name in stored.namelist() if name.endswith(".webp"))
+        files = sorted(name for name in stored.namelist() if name.endswith(".webp"))[::every]
         if cache.exists():
             features = torch.load(cache, weights_only=True)
         else:

@@ -203,9 +203,9 @@ class Interviewer:
             others = [*kinds, *kinds, *(name.text for name in thing.beside), *thing.synonyms[:3]]
             asked = self._rng.choice(others) if others and self._rng.random() < 0.5 else thing.name
             return self._yes_or_no(article(asked), True, thing)
-        wrong = [name for name in thing.near if not _overlap(name, thing)] if self._rng.random() < 0.4 else []
+        wrong = [name for name in thing.near if not overlap(name, thing)] if self._rng.random() < 0.4 else []
         while not wrong:
-            wrong = [name for name in self._rng.choices(self._names, k=4) if not _overlap(name, thing)]
+            wrong = [name for name in self._rng.choices(self._names, k=4) if not overlap(name, thing)]
         return self._yes_or_no(article(self._rng.choice(wrong).text), False, thing)
 
     def _trait(self, thing: Thing) -> Conversation:
@@ -213,13 +213,14 @@ class Interviewer:
         if thing.beside or thing.kind == "person" or thing.sense == "sound":
             return self._is_named(thing)
         question, groups = self._rng.choice(words.TRAITS)
-        return self._answered(question, bool(set(groups) & set(thing.groups)), thing)
+        return self.answered(question, bool(set(groups) & set(thing.groups)), thing)
 
     def _yes_or_no(self, asked: str, yes: bool, thing: Thing) -> Conversation:
         question = self._rng.choice(IS_OF_SENSE[thing.sense]).format(a=asked)
-        return self._answered(question, yes, thing)
+        return self.answered(question, yes, thing)
 
-    def _answered(self, question: str, yes: bool, thing: Thing) -> Conversation:
+    def answered(self, question: str, yes: bool, thing: Thing) -> Conversation:
+        """Return a yes-or-no question with its answer, the word alone or with what the thing is."""
         word, style = "Yes" if yes else "No", self._rng.random()
         if style < 0.45:
             return [("user", question + self._rng.choice(words.YES_OR_NO)), ("assistant", f"{word}.")]
@@ -255,7 +256,7 @@ class Interviewer:
         return [("user", self._rng.choice(words.UNSEEN)), ("assistant", answer)]
 
 
-def _overlap(asked: Name, thing: Thing) -> bool:
+def overlap(asked: Name, thing: Thing) -> bool:
     """Say whether a yes could be defended: the same words, or one is a kind of the other."""
     mine = {thing.name, thing.other if thing.unsure else "", *thing.synonyms, *(name.text for name in thing.beside)}
     kinds = {thing.kind, *thing.groups, *(name.kind for name in thing.beside)}

@@ -6,7 +6,7 @@ B batch, T tokens, E embedding, K teacher tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,19 +63,24 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`weights` are 0 outside answers; `likely` are the teacher's ids and shares `(A, 8)` of a chat answer."""
+    """`weights` are 0 outside answers; `likely` are the teacher's ids and shares `(A, 8)` of a chat answer.
+
+    `verdict` is what the adapter is told to say, None where nothing was judged.
+    """
 
     vector: Tensor
     doubtful: bool
     token_ids: list[int]
     weights: list[float]
     likely: tuple[Tensor, Tensor] | None = None
+    verdict: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`vectors` `(B, E)`; `doubtful` `(B,)`; `token_ids` `(B, T)` padded on the right; `weights` `(B, T)`, 0 outside
-    answers; `target_ids` and `target_shares` `(B, T, 8)`: what a token should be, at times in a teacher's view.
+    answers; `target_ids` and `target_shares` `(B, T, 8)`: what a token should be, at times in a teacher's view;
+    `verdicts`: those of the rows.
     """
 
     vectors: Tensor
@@ -84,6 +89,7 @@ class Batch:
     weights: Tensor
     target_ids: Tensor
     target_shares: Tensor
+    verdicts: tuple[bool | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,35 @@ class SampleMaker:
         naming = number < self._num_naming_pools
         shares = NAMING if naming else EVERYTHING
         sources = rng.choices(list(shares), list(shares.values()), k=num_samples)
-        simulated = self._simulate(max(1, len(sources)), 6.5 if naming else 3.3, generator)
-        draws = {
+        draws = self._draws(len(sources), 6.5 if naming else 3.3, rng, generator)
+        behind_chat = [source for source in draws if source in shares]
+        samples = []
+        for source in sources:
+            vector, thing = draws[rng.choice(behind_chat) if source == "chat" else source]()
+            if not naming:
+                thing = _in_some_sense(thing, rng)
+            if source == "chat":
+                samples.append(self._chat_sample(vector, thing, interviewer, rng))
+                continue
+            plain = naming and rng.random() < 0.8
+            conversation = interviewer.naming(thing) if plain else interviewer.conversation(thing)
+            samples.append(self.encode(vector, thing.unsure, conversation))
+        return samples
+
+    def things(self, count: int, rng: random.Random) -> list[tuple[Tensor, Thing]]:
+        """Return vectors with what they hold, of every source as often as `pool` draws it once names are learnt."""
+        generator = torch.Generator().manual_seed(rng.getrandbits(60))
+        shares = {source: share for source, share in EVERYTHING.items() if source != "chat"}
+        draws = self._draws(count, 3.3, rng, generator)
+        drawn = [draws[source]() for source in rng.choices(list(shares), list(shares.values()), k=count)]
+        return [(vector, _in_some_sense(thing, rng)) for vector, thing in drawn]
+
+    def _draws(
+        self, most: int, least_push: float, rng: random.Random, generator: torch.Generator
+    ) -> dict[str, Callable[[], tuple[Tensor, Thing]]]:
+        """Return what draws from each source; at most `most` simulated photographs."""
+        simulated = self._simulate(max(1, most), least_push, generator)
+        return {
             "simulated": lambda: next(simulated),
             "mixed": lambda: self._text(self._bank, rng, generator, mixed=True),
             "noun": lambda: self._text(self._nouns, rng, generator),
@@ -134,19 +167,6 @@ class SampleMaker:
             "photograph": lambda: self._photograph(rng, generator),
             "blend": lambda: self._blend(rng, generator),
         }
-        behind_chat = [source for source in draws if source in shares]
-        samples = []
-        for source in sources:
-            vector, thing = draws[rng.choice(behind_chat) if source == "chat" else source]()
-            if thing.sense == "picture" and not naming:
-                thing = replace(thing, sense=rng.choices(list(SENSES_OF_NAMES), list(SENSES_OF_NAMES.values()))[0])
-            if source == "chat":
-                samples.append(self._chat_sample(vector, thing, interviewer, rng))
-                continue
-            plain = naming and rng.random() < 0.8
-            conversation = interviewer.naming(thing) if plain else interviewer.conversation(thing)
-            samples.append(self._encode(vector, thing.unsure, conversation))
-        return samples
 
     def _simulate(self, count: int, least_push: float, generator: torch.Generator) -> Iterator[tuple[Tensor, Thing]]:
         """Yield (vector, thing) of simulated photographs, a fifth of them of two things at once."""
@@ -261,7 +281,8 @@ class SampleMaker:
         weights = [0.0] * len(prompt) + [1.0] * len(answer.token_ids)
         return Sample(vector, thing.unsure, token_ids, weights, (answer.likely_ids, answer.likely_shares))
 
-    def _encode(self, vector: Tensor, unsure: bool, conversation: Conversation) -> Sample:
+    def encode(self, vector: Tensor, unsure: bool, conversation: Conversation, verdict: bool | None = None) -> Sample:
+        """Return a conversation as ids; where a verdict was told, the last answer alone counts, which it is about."""
         token_ids: list[int] = []
         weights: list[float] = []
         turns = [{"role": role, "content": text} for role, text in conversation]
@@ -273,8 +294,17 @@ class SampleMaker:
             answer = [*self._tokenizer.encode(turn["content"]), self._end]
             token_ids += added + answer
             first = YES_OR_NO_WEIGHT if answer[0] in self._yes_or_no else 1.0
+            if verdict is not None:
+                weights = [0.0] * len(weights)
             weights += [0.0] * len(added) + [first] + [1.0] * (len(answer) - 1)
-        return Sample(vector, unsure, token_ids, weights)
+        return Sample(vector, unsure, token_ids, weights, verdict=verdict)
+
+
+def _in_some_sense(thing: Thing, rng: random.Random) -> Thing:
+    """Let a picture's thing at times be filmed, scanned or heard; whatever has a sense of its own keeps it."""
+    if thing.sense != "picture":
+        return thing
+    return replace(thing, sense=rng.choices(list(SENSES_OF_NAMES), list(SENSES_OF_NAMES.values()))[0])
 
 
 def batches_of(samples: Sequence[Sample], max_tokens: int, rng: random.Random) -> list[Batch]:
@@ -305,4 +335,5 @@ def _collate(samples: Sequence[Sample]) -> Batch:
             target_shares[row, place] = shares / shares.sum(dim=-1, keepdim=True)
     doubtful = torch.tensor([sample.doubtful for sample in samples])
     vectors = torch.stack([sample.vector for sample in samples])
-    return Batch(vectors, doubtful, token_ids, weights, target_ids, target_shares)
+    verdicts = tuple(sample.verdict for sample in samples)
+    return Batch(vectors, doubtful, token_ids, weights, target_ids, target_shares, verdicts)
