@@ -10,7 +10,6 @@ from core.types import ChatRequest, Condition, FloatArray
 from engine.prompting import last_question
 from models.bundle import ModelBundle
 
-
 Conditioned = tuple[Condition, bool | None]
 
 
@@ -21,7 +20,7 @@ class Conditioner:
         self._adapter, self._verdicts, self._log = bundle.adapter, bundle.verdicts, log
 
     async def condition(self, request: ChatRequest, vector: FloatArray | None, confidence: float | None) -> Conditioned:
-        """Return the condition of a reply about `vector` `(E,)`, or about text alone, and the verdict if one was wanted.
+        """Return the condition of a reply about `vector` `(E,)`, or about text alone, and the verdict if any.
 
         Raises what the adapter refuses, and `EngineFault` for anything else that goes wrong; the log has the details.
         """

@@ -99,7 +99,7 @@ class Preparation:
 
     `is_conditioned` is False without media, and when the question does not concern them. `cache` is what the visual
     cache did, None when the embedding stayed as it was; `memo` whether media were known; `experts` what they said.
-    `started_ns` is when each stage began, since 1970.
+    `started_ns` is when each stage began, since 1970; `verdict` what was judged about a yes-or-no question.
     """
 
     media: tuple[MediumReport, ...]
@@ -109,6 +109,7 @@ class Preparation:
     memo: MemoUse | None = None
     started_ns: Mapping[str, int] = field(default_factory=dict)
     experts: tuple[ExpertReport, ...] = ()
+    verdict: bool | None = None
 
 
 def _ignore(preparation: Preparation) -> None:
@@ -302,7 +303,7 @@ class Pipeline:
         is_conditioned = self._prompts.is_conditioned(request, with_context=any(r.in_prompt for r in said))
         with timer.stage("condition"):
             vector = joint.vector if joint and is_conditioned else None
-            condition = await self._conditioner.condition(request, vector, joint_confidence(reports))
+            condition, verdict = await self._conditioner.condition(request, vector, joint_confidence(reports))
         self._log.event(
             "request_prepared",
             request_id=request.request_id,
@@ -311,7 +312,7 @@ class Pipeline:
             stages_ms=timer.milliseconds,
         )
         known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo, "experts": tuple(said)} if joint else {}
-        known["started_ns"] = timer.started_ns
+        known |= {"started_ns": timer.started_ns, "verdict": verdict}
         on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, is_conditioned=is_conditioned, **known))
         seed, conversation = request.sampling.seed, conversation_key(request, condition)
         return [

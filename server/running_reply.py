@@ -100,6 +100,8 @@ class RunningReply:
         self.reply.bind["cache"] = None if preparation.cache is None else cache_object(preparation.cache)
         if preparation.experts:
             self.reply.bind["experts"] = [expert_object(report) for report in preparation.experts]
+        if preparation.verdict is not None:
+            self.reply.bind["verdict"] = "yes" if preparation.verdict else "no"
         self.trace.memo = preparation.memo
 
     def _note_first_event(self) -> None:

@@ -135,6 +135,7 @@ class BindTrace(BaseModel):
     stages_ms: dict[str, float]
     cache: CacheTrace | None
     experts: list[ExpertTrace] = []  # left out when no expert was asked
+    verdict: Literal["yes", "no"] | None = None  # left out unless a yes-or-no question was judged
 
 
 class TokenChance(Answer):
