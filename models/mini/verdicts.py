@@ -31,16 +31,18 @@ Embed = Callable[[str], Tensor]
 class AgreementNetwork(nn.Module):
     """Log-odds `(B,)` that what is asked for, unit rows `(B, E)`, is true of what is shown, embeddings `(B, E)`."""
 
-    def __init__(self, embedding_width: int) -> None:
+    def __init__(self, embedding_width: int, *, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.compare = nn.Linear(3 * embedding_width, HIDDEN_WIDTH)
         self.weigh = nn.Linear(HIDDEN_WIDTH, HIDDEN_WIDTH)
         self.decide = nn.Linear(HIDDEN_WIDTH, 1)
 
     def forward(self, asked: Tensor, shown: Tensor) -> Tensor:
         asked, shown = asked * _UNIT, shown * _UNIT
-        x = F.gelu(self.compare(torch.cat((asked, shown, asked * shown), dim=-1)))  # (B, HIDDEN_WIDTH)
-        return self.decide(F.gelu(self.weigh(x)))[:, 0]  # type: ignore[no-any-return]
+        joined = self.dropout(torch.cat((asked, shown, asked * shown), dim=-1))  # (B, 3 E)
+        x = self.dropout(F.gelu(self.compare(joined)))  # (B, HIDDEN_WIDTH)
+        return self.decide(self.dropout(F.gelu(self.weigh(x))))[:, 0]  # type: ignore[no-any-return]
 
 
 class LinearWords:
@@ -132,7 +134,7 @@ def best_run(log_odds: Sequence[float]) -> tuple[int, int]:
 
 def words_of(sentence: str) -> list[str]:
     """Return the words of a sentence as they stand."""
-    return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", sentence)
+    return re.findall(r"[^\W_]+(?:['’-]+[^\W_]+)*", sentence)
 
 
 def word_buckets(words: Sequence[str], place: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,18 @@ import torch
 from openai import OpenAI
 from PIL import Image
 
-from core.types import DecodedMedia, DecodeRequest, FloatArray, Modality, SamplingParams
+from core.telemetry import EventLog
+from core.types import (
+    ChatMessage,
+    ChatRequest,
+    DecodedMedia,
+    DecodeRequest,
+    FloatArray,
+    Modality,
+    SamplingParams,
+)
 from engine.backends import BACKENDS, DecodingConfig
+from engine.conditioning import Conditioner
 from engine.encoding.fusion import fuse
 from models.bundle import ModelBundle
 from models.llama.condition import ConditionView
@@ -213,6 +224,50 @@ def test_a_question_that_ignores_the_picture_is_answered_as_without_it(server: L
         replies = [client.post(path, data=form, files=picture), client.post(path, json=plain)]
     with_picture, without = (reply.json()["choices"][0]["message"]["content"] for reply in replies)
     assert with_picture == without
+
+
+@pytest.mark.parametrize(
+    ("question", "verdict"),
+    [
+        ("Is this a cat?", "yes"),
+        ("Do you see a guitar here?", "no"),
+        ("Is there an animal in the picture? Answer yes or no.", "yes"),
+        ("I think this is a bicycle. Am I right?", "no"),
+    ],
+)
+def test_a_yes_or_no_question_about_a_picture_is_answered_as_it_was_judged(
+    server: LiveServer, question: str, verdict: str
+) -> None:
+    first = [("user", "What is this?"), ("assistant", "This is a tabby, a kind of cat.")]
+    for turns in ([("user", question)], [*first, ("user", question)]):
+        messages: list[dict[str, object]] = [{"role": role, "content": text} for role, text in turns]
+        messages[0]["content"] = [{"type": "text", "text": turns[0][1]}, picture_part("cat.jpg")]
+        body = {"model": "mini", "messages": messages, "temperature": 0, "bind": {"trace": True}}
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
+        assert reply["bind"]["verdict"] == verdict
+        assert reply["choices"][0]["message"]["content"].lower().startswith(verdict)
+
+
+def picture_part(name: str) -> dict[str, object]:
+    url = "data:image/jpeg;base64," + base64.b64encode((SAMPLES / name).read_bytes()).decode()
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "question", ["What is this?", "Describe it.", "Is it red?", "A cat or a dog?", "Are you sure?"]
+)
+async def test_any_other_question_gets_the_condition_it_had_without_the_judge(mini: ModelBundle, question: str) -> None:
+    vector = embedded(mini, "cat")[0]
+    request = ChatRequest(
+        request_id="r", model="mini", messages=(ChatMessage(role="user", text=question),), sampling=SamplingParams()
+    )
+    log = EventLog("test")
+    judged, verdict = await Conditioner(mini, log).condition(request, vector, 0.9)
+    unjudged, _ = await Conditioner(replace(mini, verdicts=None), log).condition(request, vector, 0.9)
+    assert verdict is None
+    assert judged is not None and unjudged is not None
+    assert np.array_equal(judged.prompts, unjudged.prompts)
 
 
 @pytest.mark.parametrize(

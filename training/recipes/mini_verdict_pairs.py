@@ -107,7 +107,7 @@ def _pattern(form: str) -> str:
 def kind_words() -> list[str]:
     """Return every kind and group that questions ask for."""
     kinds = {kind for kind, also in verdict_words.ALSO.items() for kind in (kind, *also)} | set(_KINDS_OF_GROUPS)
-    return sorted(kinds | {kind for row in verdict_words.UNCLEAR for kind in row} - _SILENT)
+    return sorted(kinds | {kind for row in verdict_words.UNCLEAR for part in row for kind in part} - _SILENT)
 
 
 def trait_words() -> dict[str, int]:
@@ -125,7 +125,8 @@ def is_unclear(asked: str, true: set[str]) -> bool:
     """Say whether people would differ on a kind that does not hold of a thing with these kinds."""
     if true <= verdict_words.VAGUE and asked not in _KINDS_OF_GROUPS:
         return True
-    return any(asked in row and row & true for row in verdict_words.UNCLEAR)
+    rows = verdict_words.UNCLEAR
+    return any((asked in some and others & true) or (asked in others and some & true) for some, others in rows)
 
 
 class Asker:
@@ -166,7 +167,9 @@ class Asker:
         if self._rng.random() < 0.5:
             said = sorted(true - _SILENT - {"object"})
             return (self._rng.choice(said), True) if said else None
-        asked = self._rng.choice(self._kinds if self._rng.random() < 0.6 else _KINDS_OF_GROUPS)
+        siblings = [kind for kind, also in verdict_words.ALSO.items() if true.intersection(also)]
+        among = (self._kinds, _KINDS_OF_GROUPS, siblings or self._kinds)
+        asked = self._rng.choice(self._rng.choice(among))
         return None if asked in true or is_unclear(asked, true) else (asked, False)
 
     def _trait(self, thing: Thing) -> tuple[str, bool] | None:

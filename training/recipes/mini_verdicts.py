@@ -28,7 +28,8 @@ UNKNOWN_WORDS = 0.5
 VERDICT_RATE, WRONGLY_TOLD = 0.02, 0.2
 NUM_THINGS = 40_000
 AGREEMENT_STEPS, AGREEMENT_BATCH, AGREEMENT_RATE = 2500, 512, 1e-3
-ASKED_NOISE = 0.015  # per component of what is asked for; a word too many moves it further
+NOISE = 0.015  # per component of what is asked for and of what is shown
+DROPOUT, SMOOTHING = 0.1, 0.01
 
 
 def fit_words(rows: Sequence[Sequence[int]], targets: Sequence[float], seed: int, title: str) -> tuple[Tensor, Tensor]:
@@ -134,20 +135,21 @@ def asked_texts(space: Space) -> dict[str, Tensor]:
     return known | dict(zip(missing, embed_texts(missing), strict=True))
 
 
-def train_agreement(maker: SampleMaker, space: Space, asked: dict[str, Tensor], seed: int) -> AgreementNetwork:
-    """Fit the network that compares what is asked for with what is shown, on drawn things and questions."""
-    rng = random.Random(f"{seed}-agreement")
+def train_agreement(
+    pairs: tuple[Tensor, Tensor], answers: Tensor, seed: int, *, num_steps: int = AGREEMENT_STEPS
+) -> AgreementNetwork:
+    """Fit the network that compares what is asked for with what is shown, on rows `(N, E)` each and answers `(N,)`."""
     torch.manual_seed(seed)
-    pairs, answers = agreement_pairs(maker, space, asked, NUM_THINGS, rng)
-    network = AgreementNetwork(space.vectors.shape[1])
+    network = AgreementNetwork(pairs[0].shape[1], dropout=DROPOUT)
     optimizer = torch.optim.AdamW(network.parameters(), lr=AGREEMENT_RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, AGREEMENT_STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     generator = torch.Generator().manual_seed(seed)
-    for _ in tqdm(range(AGREEMENT_STEPS), desc="agreement", unit="step"):
+    targets = answers * (1 - 2 * SMOOTHING) + SMOOTHING
+    for _ in tqdm(range(num_steps), desc="agreement", unit="step"):
         rows = torch.randint(len(answers), (AGREEMENT_BATCH,), generator=generator)
-        noise = torch.randn(AGREEMENT_BATCH, space.vectors.shape[1], generator=generator) * ASKED_NOISE
-        wanted = F.normalize(pairs[0][rows] + noise, dim=-1)
-        loss = F.binary_cross_entropy_with_logits(network(wanted, pairs[1][rows]), answers[rows])
+        noise = torch.randn(2, AGREEMENT_BATCH, pairs[0].shape[1], generator=generator) * NOISE
+        wanted = F.normalize(pairs[0][rows] + noise[0], dim=-1)
+        loss = F.binary_cross_entropy_with_logits(network(wanted, pairs[1][rows] + noise[1]), targets[rows])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -174,5 +176,7 @@ def agreement_pairs(
 def train_judge(maker: SampleMaker, space: Space, plain: Sequence[str], seed: int) -> dict[str, Tensor]:
     """Return every tensor of `models.mini.verdicts` under the names that the served weights give them."""
     words = train_words((*space.bank, *space.nouns), plain, seed)
-    network = train_agreement(maker, space, asked_texts(space), seed)
+    rng = random.Random(f"{seed}-agreement")
+    pairs, answers = agreement_pairs(maker, space, asked_texts(space), NUM_THINGS, rng)
+    network = train_agreement(pairs, answers, seed)
     return {f"{PREFIX}{key}": value for key, value in (words | network.state_dict()).items()}
