@@ -74,7 +74,7 @@ def unit() -> FloatArray:
         ("sports car", ("car", "vehicle"), ("animal", "bird", "banana")),
         ("acoustic guitar", ("guitar", "musical instrument"), ("animal", "sunflower", "piece of furniture")),
         ("strawberry", ("strawberry", "fruit"), ("vehicle", "hammer", "dog")),
-        ("tabby", ("cat", "animal"), ("dog", "sailboat", "musical instrument")),
+        ("Persian cat", ("cat", "animal"), ("dog", "sailboat", "musical instrument")),
     ],
 )
 def test_names_and_kinds_are_judged_by_what_is_shown(
