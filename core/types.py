@@ -340,10 +340,8 @@ class Adapter(Protocol):
     ) -> Condition:
         """Return the adapter tokens for one fused embedding `(E,)`, or for text alone when it is None.
 
-        `confidence` in [0, 1] is the encoders' calibrated trust in the embedding's nearest name; an adapter that was
-        trained to hedge does so when it is low, every other one conditions on the vector alone. `agrees` is what was
-        judged about a yes-or-no question, None for any other question; an adapter trained with verdicts makes the reply
-        say it.
+        `confidence` in [0, 1] is the encoders' calibrated trust in the nearest name, `agrees` the verdict on a question
+        that wants one; adapters trained to hedge or to say verdicts heed them, others condition on the vector alone.
         """
 
 
@@ -381,7 +379,6 @@ class DecoderBackend(Protocol):
     """Generate tokens for many requests at once."""
 
     async def start(self) -> None: ...
-
     async def stop(self) -> None: ...
 
     def generate(self, request: DecodeRequest) -> AsyncIterator[TokenEvent]:
@@ -391,7 +388,6 @@ class DecoderBackend(Protocol):
         """
 
     def abort(self, request_id: str) -> None: ...
-
     def stats(self) -> BackendStats: ...
 
 

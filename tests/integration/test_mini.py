@@ -260,7 +260,10 @@ def picture_part(name: str) -> dict[str, object]:
 async def test_any_other_question_gets_the_condition_it_had_without_the_judge(mini: ModelBundle, question: str) -> None:
     vector = embedded(mini, "cat")[0]
     request = ChatRequest(
-        request_id="r", model="mini", messages=(ChatMessage(role="user", text=question),), sampling=SamplingParams()
+        request_id="r",
+        model="mini",
+        messages=(ChatMessage(role="user", text=question),),
+        sampling=SamplingParams(max_tokens=6),
     )
     log = EventLog("test")
     judged, verdict = await Conditioner(mini, log).condition(request, vector, 0.9)

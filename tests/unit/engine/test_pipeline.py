@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from core.errors import (
     AppError,
@@ -43,8 +42,7 @@ from engine.pipeline import ChoiceEvent, Pipeline, PipelineConfig
 from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
 from models.mini.relevance import NUM_BUCKETS, MediaQuestions, bucket_of
-from models.mini.verdicts import AgreementNetwork, LinearWords, Verdicts
-from models.tiny import EMBEDDING_WIDTH, TINY_CONFIG, load_tiny
+from models.tiny import TINY_CONFIG, load_tiny
 from tests.support.tiny_engine import until
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +75,6 @@ class Gates:
     condition: Gate = field(default_factory=Gate)
     vectors: list[FloatArray | None] = field(default_factory=list)
     confidences: list[float | None] = field(default_factory=list)
-    verdicts: list[bool | None] = field(default_factory=list)
 
 
 class ArrayDecoder:
@@ -128,7 +125,6 @@ class GatedAdapter:
         self._gates.condition.pass_through()
         self._gates.vectors.append(vector)
         self._gates.confidences.append(confidence)
-        self._gates.verdicts.append(agrees)
         return cast(Condition, self._inner.condition(vector, confidence=confidence))
 
 
@@ -147,7 +143,7 @@ def build_bundle(gates: Gates, adapter: WrongAdapter | None) -> ModelBundle:
     object.__setattr__(tiny.decoder, "config", replace(TINY_CONFIG, max_context=MAX_CONTEXT))
     encoders = {Modality.IMAGE: GatedEncoder(tiny.encoders[Modality.IMAGE], gates.encode)}
     gated = GatedAdapter(adapter or tiny.adapter, gates)
-    return replace(tiny, encoders=encoders, adapter=gated, media_questions=all_but("chemistry"), verdicts=positive())
+    return replace(tiny, encoders=encoders, adapter=gated, media_questions=all_but("chemistry"))
 
 
 def all_but(word: str) -> MediaQuestions:
@@ -155,26 +151,6 @@ def all_but(word: str) -> MediaQuestions:
     weights = np.zeros(NUM_BUCKETS, dtype=np.float32)
     weights[bucket_of(word)] = 20.0
     return MediaQuestions(weights, bias=-10.0)
-
-
-def positive() -> Verdicts:
-    """Judges questions that begin with "is": yes where the word asked for, red or blue, has the vector's sign."""
-    wanted, asked = np.zeros((2, NUM_BUCKETS), dtype=np.float32)
-    wanted[bucket_of("<s> is")] = 2.0
-    asked[[bucket_of("word red"), bucket_of("word blue")]] = 2.0
-    network = Dot()
-    words = {"red": torch.ones(EMBEDDING_WIDTH), "blue": -torch.ones(EMBEDDING_WIDTH)}
-    return Verdicts(LinearWords(wanted, -1.0), LinearWords(asked, -1.0), network, words.__getitem__)
-
-
-class Dot(AgreementNetwork):
-    """The inner product in place of the learnt comparison."""
-
-    def __init__(self) -> None:
-        super().__init__(EMBEDDING_WIDTH)
-
-    def forward(self, asked: Tensor, shown: Tensor) -> Tensor:
-        return (asked * shown).sum(dim=-1)
 
 
 @asynccontextmanager
@@ -266,21 +242,6 @@ async def test_the_adapter_hears_the_mean_confidence_of_what_is_added() -> None:
         await ids_of(pipeline, chat(picture(0, 1.0), picture(255, 3.0)))
         await ids_of(pipeline, chat(picture(0, -1.0), picture(255, 2.0)))
     assert gates.confidences == [None, pytest.approx(0.2), pytest.approx(0.75), pytest.approx(1.0)]
-
-
-async def test_the_adapter_hears_the_verdict_on_the_last_question_when_it_is_one_for_yes_or_no() -> None:
-    gates = Gates()
-    async with running_pipeline(gates) as pipeline:
-        for text in ("is this red?", "is this blue?", "what is red?", "what is this?"):
-            await ids_of(pipeline, chat(picture(200), text=text))
-        await ids_of(pipeline, chat(text="is this red?"))
-        first = chat(picture(200), text="what is this?")
-        turns = (("assistant", "red"), ("user", "is it blue?"))
-        later = tuple(ChatMessage(role=role, text=text) for role, text in turns)  # type: ignore[arg-type]
-        await ids_of(pipeline, replace(first, messages=(*first.messages, *later)))
-    red = gates.verdicts[0]
-    assert red is not None
-    assert gates.verdicts == [red, not red, None, None, None, not red]
 
 
 async def test_every_choice_ends_once_and_draws_with_its_own_seed() -> None:
