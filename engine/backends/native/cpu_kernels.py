@@ -148,34 +148,63 @@ def turn_and_store(
 
 
 @helper
-def _score(query: Any, keys: Any, where: Any, wide: Any, scores: Any) -> None:
-    """Write the products of queries `(G, Dh)` with keys of a slot and head to `scores` `(G, T)`; `wide` is scratch.
+def _score(query: Any, keys: Any, where: Any, scores: Any) -> None:
+    """Write the products of queries `(G, Dh)` with keys of a slot and head to `scores` `(G, T)`.
 
-    `where` is slot, head and number of tokens: a view of `keys` would hide that its rows are contiguous.
+    `where` is slot, head and number of tokens: a view of `keys` would hide that its rows are contiguous. Three queries
+    share each key while it is in registers.
     """
     slot, h, num_tokens = where
-    for t in range(num_tokens):
-        for i in range(query.shape[1]):
-            wide[i] = widen(keys[slot, t, h, i])
-        for g in range(query.shape[0]):
+    num_queries, width = query.shape
+    in_threes = num_queries - num_queries % 3
+    for g in range(0, in_threes, 3):
+        for t in range(num_tokens):
+            first, second, third = np.float32(0), np.float32(0), np.float32(0)
+            for i in range(width):
+                key = widen(keys[slot, t, h, i])
+                first += query[g, i] * key
+                second += query[g + 1, i] * key
+                third += query[g + 2, i] * key
+            scores[g, t], scores[g + 1, t], scores[g + 2, t] = first, second, third
+    for g in range(in_threes, num_queries):
+        for t in range(num_tokens):
             score = np.float32(0)
-            for i in range(query.shape[1]):
-                score += query[g, i] * wide[i]
+            for i in range(width):
+                score += query[g, i] * widen(keys[slot, t, h, i])
             scores[g, t] = score
 
 
 @helper
-def _mix(shares: Any, values: Any, where: Any, wide: Any, total: Any) -> None:
-    """Write the sums of values of a slot and head weighted by `shares` `(G, T)` to `total` `(G, Dh)`."""
+def _mix(shares: Any, values: Any, where: Any, total: Any) -> None:
+    """Write the sums of values of a slot and head weighted by `shares` `(G, T)` to `total` `(G, Dh)`.
+
+    Sums are read and written once for two tokens, and three of them share each value.
+    """
     slot, h, num_tokens = where
+    num_queries, width = total.shape
+    in_threes, in_twos = num_queries - num_queries % 3, num_tokens - num_tokens % 2
     total[:] = np.float32(0)
-    for t in range(num_tokens):
-        for i in range(total.shape[1]):
-            wide[i] = widen(values[slot, t, h, i])
-        for g in range(total.shape[0]):
-            share = shares[g, t]
-            for i in range(total.shape[1]):
-                total[g, i] += share * wide[i]
+    for g in range(0, in_threes, 3):
+        for t in range(0, in_twos, 2):
+            a, b, c = shares[g, t], shares[g + 1, t], shares[g + 2, t]
+            d, e, f = shares[g, t + 1], shares[g + 1, t + 1], shares[g + 2, t + 1]
+            for i in range(width):
+                value, following = widen(values[slot, t, h, i]), widen(values[slot, t + 1, h, i])
+                total[g, i] += a * value + d * following
+                total[g + 1, i] += b * value + e * following
+                total[g + 2, i] += c * value + f * following
+        for t in range(in_twos, num_tokens):
+            for other in range(g, g + 3):
+                _add_value(total, other, shares[other, t], values, (slot, t, h))
+    for g in range(in_threes, num_queries):
+        for t in range(num_tokens):
+            _add_value(total, g, shares[g, t], values, (slot, t, h))
+
+
+@helper
+def _add_value(total: Any, g: Any, share: Any, values: Any, place: Any) -> None:
+    for i in range(total.shape[1]):
+        total[g, i] += share * widen(values[place[0], place[1], place[2], i])
 
 
 @helper
@@ -208,7 +237,6 @@ def attend_rows(
     scale = np.float32(1) / np.sqrt(np.float32(width))
     query = np.empty((group, width), np.float32)
     total = np.empty((group, width), np.float32)
-    wide = np.empty(width, np.float32)
     scores = np.empty((group, places[first:last, 1].max() + 1), np.float32)
     for pair in range(first * num_kv_heads, last * num_kv_heads):
         n, h = pair // num_kv_heads, pair % num_kv_heads
@@ -217,10 +245,10 @@ def attend_rows(
             for i in range(width):
                 query[g, i] = widen(queries[n, h * group + g, i]) * scale
         where = (slot, h, num_tokens)
-        _score(query, kv[0], where, wide, scores)
+        _score(query, kv[0], where, scores)
         for g in range(group):
             _softmax(scores[g], num_tokens)
-        _mix(scores, kv[1], where, wide, total)
+        _mix(scores, kv[1], where, total)
         for g in range(group):
             for i in range(width):
                 out[n, h * group + g, i] = _narrow(total[g, i], out)
