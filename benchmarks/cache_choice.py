@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.naming import contains_name
 from cache_index.reader import IndexReader, open_index
 from cache_index.visual_cache import RefineSettings, VisualCache, normalize
 from core.errors import AppError
+from core.naming import contains_name
 from core.types import FloatArray
 from engine.encoding.files import FileEmbedder
 from engine.encoding.medium import LocalEncoder

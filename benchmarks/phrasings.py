@@ -24,7 +24,8 @@ import httpx
 from rich.progress import Progress
 
 from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask, picture_message
-from benchmarks.naming import contains_name, list_photos, percent, words_of
+from benchmarks.naming import list_photos, percent
+from core.naming import contains_name, words_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,9 +130,9 @@ class SamplingParams:
     """How tokens are drawn. Out-of-range values raise `InvalidRequest` when built.
 
     `temperature` 0 is greedy; `top_k` 0 and `min_p` 0 and `top_p` 1 keep every token. `num_logprobs` asks for the
-    log-probability of each token and of that many most likely ones. Frequency and presence penalties count what was
-    generated, the repetition penalty (CTRL, section 4.1) the prompt too. Before `min_tokens` no token may end the
-    reply; a stop string still does. `stop_token_ids` end it like the end token, without text.
+    log-probability of each token and of that many most likely ones, `scores_prompt` for the prompt's too. Frequency and
+    presence penalties count what was generated, the repetition penalty (CTRL, section 4.1) the prompt too. Before
+    `min_tokens` no token may end the reply; a stop string may. `stop_token_ids` end it like the end token.
     """
 
     max_tokens: int
@@ -144,6 +144,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     num_logprobs: int | None = None
+    scores_prompt: bool = False
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
@@ -169,8 +170,7 @@ class SamplingParams:
         _require(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias", "values must be in [-100, 100]")
         _require(0 <= minimum <= self.max_tokens, "min_tokens", f"must be in [0, {self.max_tokens}], got {minimum}")
         if self.grammar is not None and (self.ignore_eos or self.min_tokens):
-            names = "cannot be combined with ignore_eos or min_tokens: it decides itself where the reply ends"
-            _require(False, self.grammar.param, names)
+            _require(False, self.grammar.param, "decides where the reply ends; leave ignore_eos and min_tokens out")
         _require(len(self.stop_token_ids) <= 64, "stop_token_ids", f"takes 64 ids, got {len(self.stop_token_ids)}")
 
 
@@ -251,11 +251,10 @@ class ChatRequest:
 class DecodeRequest:
     """One sequence for a decoder backend: prompt ids, how to draw, and the condition (None: text only).
 
-    `continues_text` says that the reply goes on in the prompt's own text, so that a first space belongs to it. Keys and
-    values are reused between requests of one `tenant` only. A lower `priority` is served earlier. At `deadline_s`, on
-    the clock of `time.monotonic`, the request ends with `DeadlineExceeded`, running or waiting. Of several machines the
-    one that has served a `conversation` has its keys and values; empty for a request of none. Without `is_streamed`
-    nobody sees a part of the reply, so that it may come at its end and be begun again elsewhere.
+    With `continues_text` the reply goes on in the prompt's own text: a first space belongs to it. Keys and values are
+    reused within one `tenant` only. A lower `priority` is served earlier. At `deadline_s`, on the clock of
+    `time.monotonic`, the request ends with `DeadlineExceeded`. Of several machines the one that served a `conversation`
+    has its keys and values. Without `is_streamed` a reply may come at its end, begun again elsewhere.
     """
 
     request_id: str
@@ -293,8 +292,8 @@ class TokenLogprob:
 class TokenEvent:
     """One step of one sequence. `text` is whole UTF-8 and may be empty while bytes or a stop string are pending.
 
-    The last event of a sequence carries `finish` and `usage`; nothing follows it. `drawn` and `most_likely` (in falling
-    order) are there when `num_logprobs` asked for them; a token that ends the reply has none.
+    The last event of a sequence carries `finish` and `usage`. `num_logprobs` asks for `drawn` and `most_likely` of each
+    token that does not end the reply, `scores_prompt` for `prompt` on the first event; its first token has 0.
     """
 
     token_id: int
@@ -304,6 +303,7 @@ class TokenEvent:
     usage: TokenUsage | None = None
     drawn: TokenLogprob | None = None
     most_likely: tuple[TokenLogprob, ...] = ()
+    prompt: tuple[tuple[TokenLogprob, tuple[TokenLogprob, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

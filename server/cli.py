@@ -21,6 +21,7 @@ from server.commands.cache_commands import cache_app
 from server.commands.chat_commands import chat
 from server.commands.embed_commands import embed
 from server.commands.errors import fail, one_sentence_errors
+from server.commands.eval_commands import eval_app
 from server.commands.key_commands import keys_app
 from server.commands.train_command import train
 from server.configuration import SettingRow, configure, flags_of, load_settings, pairs_of
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(batch_app, name="batch")
 app.add_typer(cache_app, name="cache")
+app.add_typer(eval_app, name="eval")
 app.add_typer(keys_app, name="keys")
 app.command(
     "train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -142,13 +142,20 @@ def _delta(piece: ReplyPiece) -> dict[str, Any]:
 
 
 def logprob_entries(event: TokenEvent) -> list[dict[str, Any]]:
-    """Return OpenAI's entry for the token of an event, none when log-probabilities were not asked for.
+    """Return OpenAI's entries for an event, of a scored prompt and its token; none unless they were asked for.
 
-    A token is an entry when it is drawn, before its text leaves: a stop string may still withhold it.
+    A token is an entry when it is drawn, before its text leaves: a stop string may still withhold it. The first token
+    of a prompt has no log-probability.
     """
     if event.drawn is None:
         return []
-    return [{**_logprob_entry(event.drawn), "top_logprobs": [_logprob_entry(token) for token in event.most_likely]}]
+    entries = [
+        {**_logprob_entry(token), "top_logprobs": [_logprob_entry(other) for other in likely]}
+        for token, likely in (*event.prompt, (event.drawn, event.most_likely))
+    ]
+    if event.prompt:
+        entries[0]["logprob"] = None
+    return entries
 
 
 def _logprob_entry(token: TokenLogprob) -> dict[str, Any]:

@@ -61,12 +61,22 @@ def _text_choice(index: int, text: str, finish: str | None = None) -> dict[str, 
 
 
 def _logprobs(entries: Sequence[dict[str, Any]], *, offset: int) -> dict[str, Any]:
-    """Return the completions form of a chat's entries; offsets count characters from the reply's start."""
+    """Return the completions form of a chat's entries; offsets count characters from the start, the echo's if any."""
     tokens = [entry["token"] for entry in entries]
     starts = list(accumulate((len(token) for token in tokens), initial=offset))[:-1]
     return {
         "tokens": tokens,
         "token_logprobs": [entry["logprob"] for entry in entries],
-        "top_logprobs": [{likely["token"]: likely["logprob"] for likely in entry["top_logprobs"]} for entry in entries],
+        "top_logprobs": [_likely(entry) for entry in entries],
         "text_offset": starts,
     }
+
+
+def _likely(entry: dict[str, Any]) -> dict[str, float] | None:
+    """Return the most likely tokens of a place, None for the first of a prompt, which nothing precedes.
+
+    Of tokens with the same text, as parts of characters have, the likeliest stays.
+    """
+    if entry["logprob"] is None:
+        return None
+    return {likely["token"]: likely["logprob"] for likely in reversed(entry["top_logprobs"])}

@@ -22,6 +22,7 @@ def token_preferences(body: ChatCompletionBody) -> dict[str, Any]:
     repetition_penalty = body.repetition_penalty
     return {
         "num_logprobs": _num_logprobs(body),
+        "scores_prompt": body.scores_prompt,
         "frequency_penalty": body.frequency_penalty or 0.0,
         "presence_penalty": body.presence_penalty or 0.0,
         "repetition_penalty": 1.0 if repetition_penalty is None else repetition_penalty,

@@ -25,6 +25,7 @@ from training.adapter_trainee import AdapterTrainee, make_optimizer, save_adapte
 from training.instructions import Batch, Example, InstructionSet, embed_images, read_captions, read_instructions
 from training.loop import ALONE, LoopConfig, LoopState, Team, run_loop
 from training.metrics import tensorboard
+from training.sharding import shard_frozen
 
 ADAPTER_FILE = "adapter.pth"
 
@@ -123,6 +124,15 @@ def media_of(data: InstructionSet, sources: Sources, out: Path, team: Team) -> C
     return lambda batch: None if batch.images is None else embedded[batch.images]
 
 
+def place(trainee: AdapterTrainee, team: Team, options: argparse.Namespace) -> None:
+    """Move what trains and what is frozen to the device, split among the team with `--shard`."""
+    if options.shard:
+        num_here, num_all = shard_frozen(trainee, team, torch.device(options.device).type)
+        if team.rank == 0:
+            print(f"{team.size} processes share the decoder: {num_here:,} of {num_all:,} parameters lie in each")
+    trainee.to(options.device)
+
+
 def run_phase(
     trainee: AdapterTrainee,
     loss_at: Callable[[int], Tensor],
@@ -171,6 +181,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--export", type=Path, help="write a folder that `bindchat serve --model` loads")
     add("--dtype", choices=sorted(DTYPES), default="bfloat16", help="the precision of the frozen decoder")
     add("--no-autocast", action="store_true", help="compute in float32; needs --dtype float32")
+    add("--shard", action="store_true", help="split the frozen decoder among the processes that torchrun started")
     add("--recompute", action="store_true", help="activation checkpointing: less memory, more time")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for setting in fields(RunConfig):

@@ -59,14 +59,19 @@ class Team:
     size: int
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over the team."""
+        """Replace each gradient by its mean over the team; a process whose batch did not reach a parameter counts 0.
+
+        A parameter that no batch reached stays without a gradient.
+        """
         if self.size == 1:
             return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients]) / self.size
+        reached = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        distributed.all_reduce(reached)
+        shared = [p for p, count in zip(parameters, reached.tolist(), strict=True) if count]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in shared]) / self.size
         distributed.all_reduce(flat)
-        for gradient, mean in zip(gradients, flat.split_with_sizes([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        for parameter, mean in zip(shared, flat.split_with_sizes([p.numel() for p in shared]), strict=True):
+            parameter.grad = mean.view_as(parameter).clone()
 
     def latest(self, seconds: float) -> float:
         """Return the largest of the team's times, so that all of them end at the same step."""
@@ -81,12 +86,17 @@ ALONE = Team(0, 1)
 
 
 def team_of_launcher() -> Team:
-    """Return this process's place among those that `torchrun` started, joined and ready; alone without it."""
+    """Return this process's place among those that `torchrun` started, joined and ready; alone without it.
+
+    On GPUs each process takes the one of its number on this machine as "cuda".
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return ALONE
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return Team(distributed.get_rank(), size)
 
 

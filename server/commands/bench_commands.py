@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import platform
-import shlex
-import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from core.errors import InvalidRequest
 from server.commands.errors import fail, one_sentence_errors
 from server.commands.inner_server import own_server
+from server.commands.server_options import api_root, first_model, parse_fields, run_facts, write_text
 from server.load_test.measure import Measurement, run_load
 from server.load_test.report import html_report
 from server.load_test.summary import summarize, table
@@ -81,12 +77,12 @@ def bench(  # noqa: PLR0913 (every option of a command is a parameter)
     with one_sentence_errors(), ExitStack() as stack:
         files = {"image": image, "audio": audio, "video": video, "point_cloud": point_cloud}
         arrivals: dict[str, Any] = {"num_requests": requests, "rate_per_s": rate, "max_in_flight": in_flight}
-        bodies: dict[str, Any] = {"max_tokens": max_tokens, "prompt": prompt, "fields": _fields(field or [])}
+        bodies: dict[str, Any] = {"max_tokens": max_tokens, "prompt": prompt, "fields": parse_fields(field or [])}
         plan = TrafficPlan(mix=parse_mix(mix), files=files, repeats_media=repeat_media, seed=seed, **arrivals, **bodies)
-        test = _LoadTest(_api_root(url or stack.enter_context(own_server(model, _terminal()))), api_key, timeout)
+        test = _LoadTest(api_root(url or stack.enter_context(own_server(model, _terminal()))), api_key, timeout)
         measurements, facts = asyncio.run(test.run(plan, model, warm_up))
         summary = summarize(measurements)
-        _write(html, html_report(facts, summary, measurements))
+        write_text(html, html_report(facts, summary, measurements))
     _show(summary, facts, as_json=as_json)
     if summary["failed"]:
         fail(f"{summary['failed']} of {summary['requests']} chats failed: {summary['errors']}", exit_code=1)
@@ -106,7 +102,7 @@ class _LoadTest:
     ) -> tuple[list[Measurement], dict[str, Any]]:
         """Return every measurement, and what to tell a reader about the test."""
         async with httpx.AsyncClient(**self._options) as client:
-            name = model or await self._first_model(client)
+            name = model or await first_model(client)
             maker = ChatMaker(plan, name)
             kinds = [kind for kind, share in plan.mix.items() if share > 0]
             warm = TrafficPlan(
@@ -119,16 +115,6 @@ class _LoadTest:
                 measurements = await run_load(client, plan, maker, lambda measured: bars.advance(bar))
         return measurements, _facts(plan, self._root, name)
 
-    async def _first_model(self, client: httpx.AsyncClient) -> str:
-        try:
-            answer = await client.get("/models")
-            answer.raise_for_status()
-            return str(answer.json()["data"][0]["id"])
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            raise InvalidRequest(
-                f"{self._root}/models cannot be read ({error}); check --url, or name --model"
-            ) from None
-
 
 def _terminal() -> Console:
     """Return where progress is shown, which is not where results are written."""
@@ -137,11 +123,7 @@ def _terminal() -> Console:
 
 def _facts(plan: TrafficPlan, root: str, model: str) -> dict[str, Any]:
     return {
-        "server": root,
-        "model": model,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["bindchat", *sys.argv[1:]]),
-        "client": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        **run_facts(root, model),
         "mix": ", ".join(f"{kind} {share:g}" for kind, share in plan.mix.items()),
         "arrivals": "as soon as one may be open"
         if plan.rate_per_s is None
@@ -165,30 +147,3 @@ def _show(summary: dict[str, Any], facts: dict[str, Any], *, as_json: bool) -> N
         f"{summary['requests_per_s']} requests/s, {summary['completion_tokens_per_s']} tokens/s "
         f"over {summary['duration_s']} s"
     )
-
-
-def _api_root(url: str) -> str:
-    """Return the address that OpenAI's clients call `base_url`."""
-    bare = url.rstrip("/")
-    return bare if bare.endswith("/v1") else f"{bare}/v1"
-
-
-def _fields(assignments: list[str]) -> dict[str, Any]:
-    fields = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        try:
-            fields[name] = json.loads(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise InvalidRequest(f"--field takes NAME=JSON, as ignore_eos=true, got {assignment!r}")
-    return fields
-
-
-def _write(path: Path | None, text: str) -> None:
-    try:
-        if path is not None:
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}") from None

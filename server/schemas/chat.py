@@ -166,6 +166,11 @@ class ChatCompletionBody(EdgeModel):
     store: bool | None = None
     service_tier: Literal["auto", "default"] | None = None  # there is one tier, "default"
 
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log-probabilities of the prompt are asked for; only completions can."""
+        return False
+
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop_string(cls, value: Any) -> Any:

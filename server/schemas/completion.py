@@ -33,6 +33,10 @@ class CompletionBody(ChatCompletionBody):
     prompt: Prompt
     echo: bool | None = None
 
+    @property
+    def scores_prompt(self) -> bool:
+        return bool(self.echo and self.logprobs)
+
     def prompts(self) -> list[str | list[int]]:
         """Return each prompt, text or ids."""
         if isinstance(self.prompt, str):
@@ -64,8 +68,6 @@ def _chat_logprobs(body: dict[str, Any]) -> dict[str, Any]:
         return {}
     if not _is_id(number) or not 0 <= number <= MAX_LOGPROBS:
         raise InvalidRequest(f"logprobs must be an integer in [0, {MAX_LOGPROBS}]", param="logprobs")
-    if body.get("echo"):
-        raise InvalidRequest("logprobs of an echoed prompt are not computed; leave echo out", param="logprobs")
     return {"logprobs": True, "top_logprobs": number}
 
 

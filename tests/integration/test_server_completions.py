@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 
+from models.tiny import load_tiny
 from tests.support.live_server import MODEL, LiveServer, assert_refused, live_server, stream_frames
 from tests.support.tiny_engine import TOKENIZER
 
@@ -172,5 +174,29 @@ def test_logprobs_out_of_range_are_refused(server: LiveServer, logprobs: Any) ->
     assert_refused(complete(server, logprobs=logprobs), 400, "logprobs", param="logprobs")
 
 
-def test_logprobs_of_an_echo_are_refused(server: LiveServer) -> None:
-    assert_refused(complete(server, logprobs=1, echo=True), 400, "echo", param="logprobs")
+def test_an_echo_with_logprobs_says_how_likely_the_prompt_is(server: LiveServer) -> None:
+    ids = TOKENIZER.encode("once upon a time")
+    (choice,) = complete(server, ids, echo=True, logprobs=2, max_tokens=3).json()["choices"]
+    found = choice["logprobs"]
+    assert "".join(found["tokens"]) == choice["text"]
+    assert (found["token_logprobs"][0], found["top_logprobs"][0], len(found["tokens"])) == (None, None, len(ids) + 3)
+    decoder = load_tiny(torch.float32).decoder
+    expected = decoder.score(torch.tensor([ids])).log_softmax(dim=-1)[0, range(len(ids) - 1), ids[1:]]
+    assert found["token_logprobs"][1 : len(ids)] == pytest.approx(expected.tolist(), abs=1e-4)
+    best = [max(top.values()) for top in found["top_logprobs"][1:]]
+    assert all(top >= value for top, value in zip(best, found["token_logprobs"][1:], strict=True))
+    again = complete(server, ids, echo=True, logprobs=2, max_tokens=3).json()  # its keys and values are parked by now
+    assert again["choices"][0]["logprobs"] == found
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+
+
+def test_a_prompt_longer_than_a_step_is_scored_whole(server: LiveServer) -> None:
+    ids = TOKENIZER.encode("once upon a time " * 40)
+    with server.client() as client:
+        body = {"model": MODEL, "prompt": ids, "max_tokens": 1, "echo": True, "logprobs": 0, "stream": True}
+        frames = stream_frames(iter(client.post(PATH, json=body).text.splitlines()))
+    (found,) = [c["logprobs"] for f in frames if f != "[DONE]" for c in f["choices"] if c["logprobs"]]
+    assert len(found["token_logprobs"]) == len(ids) + 1
+    expected = load_tiny(torch.float32).decoder.score(torch.tensor([ids])).log_softmax(dim=-1)
+    likely = expected[0, range(len(ids) - 1), ids[1:]].tolist()
+    assert found["token_logprobs"][1 : len(ids)] == pytest.approx(likely, abs=1e-3)

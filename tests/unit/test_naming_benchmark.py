@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.naming import Answer, contains_name, judge, list_photos, score
+from benchmarks.naming import Answer, judge, list_photos, score
+from core.naming import contains_name
 
 
 @pytest.mark.parametrize(

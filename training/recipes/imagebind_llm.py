@@ -23,6 +23,7 @@ from training.adapter_run import (
     ADAPTER_FILE,
     add_run_options,
     media_of,
+    place,
     read_adapter,
     read_examples,
     run_config_of,
@@ -83,12 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         adapter = new_adapter(decoder.config, width, config.seed)
     torch.manual_seed(config.seed)  # every process of a team starts from the same low-rank factors
     trainee = AdapterTrainee(
-        decoder.to(options.device),
-        adapter.to(options.device),
+        decoder,
+        adapter,
         PHASES[options.phase],
         bf16=not options.no_autocast,
         recompute=options.recompute,
     )
+    place(trainee, team, options)
 
     def loss_at(number: int) -> torch.Tensor:
         batch = data.batch(number)

@@ -29,6 +29,7 @@ from training.adapter_run import (
     Sources,
     add_run_options,
     media_of,
+    place,
     read_examples,
     run_config_of,
     run_phase,
@@ -146,12 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     adapter = new_adapter(options.form, options, decoder.config, image_width)
     phase = TrainableSet(parts=TunedParts() if options.form == "v1" else TUNED)
     trainee = AdapterTrainee(
-        decoder.to(options.device),
-        adapter.to(options.device),
+        decoder,
+        adapter,
         phase,
         bf16=not options.no_autocast,
         recompute=options.recompute,
     )
+    place(trainee, team, options)
     groups = DisjointGroups(trainee) if options.form == "v2" and not options.mix_groups else None
 
     def loss_at(number: int) -> Tensor:

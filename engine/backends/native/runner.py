@@ -21,6 +21,7 @@ from engine.backends.native.fused import FusedDecoder, raw, supports
 from engine.backends.native.graphs import DecodeGraphs
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.linears import fastest_thread_count, prepare_linears
+from engine.backends.native.prompt_scores import score_prompts
 from engine.backends.native.sampler import most_likely, sample
 from engine.backends.native.scheduler import Row, Sample, StepPlan, TokenSequence
 from models.llama.model import Llama
@@ -90,6 +91,7 @@ class NativeRunner:
             logits = self._graphs.logits(token_ids, plan.decode)  # (B, V)
         else:
             hidden = self._forward(plan, token_ids)  # (N, D)
+            score_prompts(plan, hidden, self._decoder.output)
             if not sampling_rows:
                 return []
             logits = self._decoder.output(self._last_tokens(plan, hidden))  # (B, V)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import starmap
 from typing import Protocol
 
-from core.types import DecodeRequest, FinishReason, SamplingParams, TokenEvent, TokenUsage
+from core.types import DecodeRequest, FinishReason, SamplingParams, TokenEvent, TokenLogprob, TokenUsage
 from engine.backends import DecodingConfig
 from engine.backends.native.channel import Channel
 from engine.backends.native.sampler import Candidates
@@ -50,6 +50,7 @@ class TokenSequence:
     generated_counts: dict[int, int] | None = None  # of each token a penalty touches, 0 for one of the prompt alone
     ending_ids: frozenset[int] = frozenset()
     guide: OutputGuide | None = None
+    prompt_scores: dict[int, Sample] = field(default_factory=dict)  # by place in the prompt, from 1
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,11 +113,23 @@ class TokenSequence:
             finish = "stop" if self.text.stopped else finish
         usage = None if finish is None else self.usage()
         event = TokenEvent(token_id=token_id, text=text, logprob=sample.logprob, finish=finish, usage=usage)
-        return event if is_end or self.request.sampling.num_logprobs is None else self._with_logprobs(event, sample)
+        sampling = self.request.sampling
+        is_bare = sampling.num_logprobs is None or (is_end and not sampling.scores_prompt)
+        return event if is_bare else self._with_logprobs(event, sample)
 
     def _with_logprobs(self, event: TokenEvent, sample: Sample) -> TokenEvent:
         drawn = self.text.describe(sample.token_id, sample.logprob)
-        return replace(event, drawn=drawn, most_likely=tuple(starmap(self.text.describe, sample.most_likely)))
+        likely = tuple(starmap(self.text.describe, sample.most_likely))
+        return replace(event, drawn=drawn, most_likely=likely, prompt=self._scored_prompt())
+
+    def _scored_prompt(self) -> tuple[tuple[TokenLogprob, tuple[TokenLogprob, ...]], ...]:
+        """Return the prompt's tokens and their alternatives, once."""
+        scores, self.prompt_scores = self.prompt_scores, {}
+        if not self.request.sampling.scores_prompt or len(self.output_ids) > 1:
+            return ()
+        samples = [Sample(self.request.token_ids[0], 0.0), *(scores[i] for i in range(1, self.num_prompt_tokens))]
+        describe = self.text.describe
+        return tuple((describe(s.token_id, s.logprob), tuple(starmap(describe, s.most_likely))) for s in samples)
 
     def abort_event(self) -> TokenEvent:
         """Return the end of an aborted sequence; it adds no token and names the last one again."""
@@ -225,7 +238,8 @@ class Scheduler:
         if sequence.scope is None:
             sequence.scope = prefix_scope(request.tenant, request.condition)
         num_tokens = len(request.token_ids) + request.sampling.max_tokens
-        place = self._pool.take(sequence.scope, request.token_ids, num_tokens)
+        reusable = () if request.sampling.scores_prompt else request.token_ids  # scores need every token computed
+        place = self._pool.take(sequence.scope, reusable, num_tokens)
         if place is None:
             return None
         self.waiting.remove(sequence)

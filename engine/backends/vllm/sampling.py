@@ -13,8 +13,11 @@ def sampling_fields(request: DecodeRequest, eos_token_ids: frozenset[int]) -> di
     """Return the fields of `vllm.SamplingParams`, without structured output and condition.
 
     Stop strings are cut by our own text stream, which holds text back exactly as the native engine does.
+    Raises `InvalidRequest` for scores of the prompt.
     """
     sampling = request.sampling
+    if sampling.scores_prompt:
+        raise InvalidRequest("logprobs of an echoed prompt need the backend native; leave echo out", param="echo")
     ends = sampling.stop_token_ids | (frozenset() if sampling.ignore_eos else eos_token_ids)
     return {
         "max_tokens": sampling.max_tokens,

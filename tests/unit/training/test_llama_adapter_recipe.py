@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ from training.instructions import Batch, Example, InstructionSet, alpaca_prompt,
 from training.loop import LoopState
 from training.recipes import llama_adapter
 from training.recipes.llama_adapter import TUNED, DisjointGroups, disjoint_loss
+
+ROOT = Path(__file__).parents[3]
 
 
 def early_fusion(num_visual: int = 1, num_static: int = 1) -> AdapterTrainee:
@@ -176,3 +181,27 @@ def test_the_exported_folder_answers_as_the_trainee(
     gates = [value for key, value in read_adapter(tmp_path / "run" / "adapter.pth").items() if key.endswith(".gate")]
     assert len(gates) == {"v1": 2, "v2": 3, "v2-chat": 0}[form]
     assert all(gate.abs().max() > 0 for gate in gates)
+
+
+def test_two_processes_that_share_the_decoder_learn_what_one_does(files: Path, tmp_path: Path) -> None:
+    """The batches of a step differ in kind, so that each process has gradients of its own group only."""
+    sizes = "--num-tokens 4 --num-static-layers 1 --num-visual-layers 1 --visual-width 12 --visual-depth 1"
+    run = "--visual-heads 3 --rate 0.02 --num-epochs 4 --batch-size 1 --dtype float32 --no-autocast --device cpu"
+    data = {"encoder": "clip.safetensors", "captions": "captions.tsv", "instructions": "instructions.json"}
+    named = {"base": "base", "sizes": "sizes.json", **data}
+    sources = [text for name, path in named.items() for text in (f"--{name}", str(files / path))]
+    fixed = ["v2", *sources, *sizes.split(), *run.split()]
+    llama_adapter.main([*fixed, "--out", str(tmp_path / "alone"), "--accumulate", "2"])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    recipe = ["-m", "training.recipes.llama_adapter", *fixed, "--out", str(tmp_path / "team"), "--shard"]
+    done = subprocess.run([*launcher, *recipe], cwd=ROOT, check=True, capture_output=True, timeout=240, text=True)
+    num_here, num_all = map(_number, re.findall(r"([\d,]+) (?:of|parameters)", done.stdout))
+    assert num_here < 0.75 * num_all
+    alone, team = (read_adapter(tmp_path / name / "adapter.pth") for name in ("alone", "team"))
+    assert all(alone[key].allclose(team[key], atol=1e-5) for key in alone)
+    with pytest.raises(ConfigError, match="torchrun"):
+        llama_adapter.main([*fixed, "--out", str(tmp_path / "lonely"), "--shard"])
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
