@@ -52,6 +52,7 @@ CLASSIFIERS: Registry[Callable[[], PictureClassifier]] = Registry(
     "classifier",
     {
         "efficientnet": "models.mini.classifier:load_efficientnet_names",
+        "illama-mini": "models.illama.folder:load_illama_mini",
     },
 )
 """What the expert `classify` can look with, each loaded with its first picture."""

@@ -193,7 +193,9 @@ class ExpertSettings(BaseModel):
     experts_by_default: Names = Field(default=(), description="run for requests that name none; see experts.md")
     expert_timeout_s: float = Field(default=20, gt=0, description="one expert on one medium")
     expert_max_chars: int = Field(default=2000, ge=1, description="text of all experts in one prompt")
-    expert_classifier: str = Field(default="efficientnet", description="what the expert classify looks with")
+    expert_classifier: str = Field(
+        default="efficientnet", description="what the expert classify looks with: efficientnet or illama-mini"
+    )
     expert_speech_folder: Path | None = Field(
         default=None, description="Whisper in CTranslate2's form; none: the one of `make setup-experts`"
     )

@@ -48,6 +48,11 @@ class IllamaClassifier:
         self.class_names = tuple(class_names)
         self.temperature = temperature
 
+    def likeliest(self, pixels: AnyArray, num_names: int) -> list[tuple[str, float]]:
+        """Return the likeliest names of `(H, W, 3)` uint8 with their probabilities, best first."""
+        (named,) = self.classify([pixels], top_k=min(num_names, len(self.class_names)))
+        return named
+
     def classify(self, images: Sequence[AnyArray], *, top_k: int = 5) -> list[list[tuple[str, float]]]:
         """Return the `top_k` likeliest `(name, probability)` of each RGB image `(H, W, 3)` uint8, best first."""
         if not 1 <= top_k <= len(self.class_names):
