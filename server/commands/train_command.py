@@ -22,6 +22,7 @@ RECIPES = {
     "llama_adapter_study": "disjoint groups against mixed ones, early against late fusion, at small scale",
     "illama": "an iLLaMA picture classifier from class folders",
     "illama_study": "iLLaMA's findings at small scale: class token, soft mask, ranks, calibration, 8 bits",
+    "illama_transfer": "an iLLaMA classifier carried over to other pictures, against a start from nothing",
     "mini": "the built-in model: names, calibration and the adapter",
     "mini_audio": "the ears of the built-in model",
     "mini_shapes": "the point-cloud encoder of the built-in model",

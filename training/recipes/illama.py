@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -171,11 +171,13 @@ def train(
     out: Path,
     *,
     init_from: Path | None = None,
+    start: Mapping[str, Tensor] | None = None,
     minutes: float = math.inf,
 ) -> tuple[Illama, dict[str, float]]:
     """Train, or go on, in `out`; return the averaged model and its measures on the test split.
 
-    `minutes` shortens the schedule to the time there is; only a run without it resumes to the same weights.
+    `init_from` is a LLaMA to select the blocks from, `start` tensors of another iLLaMA by name. `minutes` shortens the
+    schedule to the time there is; only a run without it resumes to the same weights.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -186,6 +188,7 @@ def train(
     trainee = Trainee(recipe, len(pictures.class_names), 0 if taught is None else taught.shape[1])
     if init_from is not None:
         select_weights(trainee.model, init_from)
+    trainee.model.load_state_dict({**trainee.model.state_dict(), **(start or {})})
     optimizer = torch.optim.AdamW(decayed_groups(trainee, recipe.rate, recipe.weight_decay), betas=(0.9, 0.999))
     augment = Augmentation(recipe.augmentation, recipe.image_size, len(pictures.class_names))
     steps_per_epoch = len(pixels) // recipe.batch_size

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from models.illama.folder import load_classifier, save_classifier
 from models.illama.model import Illama, IllamaConfig
 from training.illama_measures import FirstClassToken, attention_ranks, calibration_error, evaluate, quantised
 from training.labelled_pictures import Augmentation, AugmentationConfig, batches, read_labelled_pictures
-from training.recipes import illama
+from training.recipes import illama, illama_transfer
 from training.recipes.illama import IllamaRecipe, soft_masks, train
 from training.recipes.illama_study import blurred, shuffled
 
@@ -105,6 +107,41 @@ def test_an_interrupted_run_ends_with_the_same_classifier(
     assert measures == measures_again
     pairs = zip(whole.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_classifier_carries_its_blocks_over_to_other_pictures(
+    pictures_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    source = Illama(TINY)
+    save_classifier(tmp_path / "source", source, ["ant", "bee", "cat"])
+    starts: list[Mapping[str, Tensor] | None] = []
+
+    def watched(*given: Any, start: Mapping[str, Tensor] | None) -> Any:
+        starts.append(start)
+        return train(*given, start=start)
+
+    monkeypatch.setattr(illama_transfer, "train", watched)
+    arguments = [str(pictures_folder), "--out", str(tmp_path / "out"), "--classifier", str(tmp_path / "source")]
+    illama_transfer.main([*arguments, "--num-epochs", "2", "--batch-size", "16", "--seeds", "0"])
+    stored = json.loads((tmp_path / "out" / "transfer.json").read_text())
+    assert stored["classes"] == ["cougar", "water lily"]
+    assert {name: len(runs) for name, runs in stored["arms"].items()} == {"from nothing": 1, "from the classifier": 1}
+    assert (tmp_path / "out" / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    assert starts[0] is None and starts[1] is not None
+    assert torch.equal(starts[1]["cls_token"], source.cls_token.half().float())
+    assert not any(name.startswith("head") for name in starts[1])
+
+
+def test_emoji_are_sorted_by_the_first_keyword_they_have(tmp_path: Path) -> None:
+    entries = {"1f600": ["face", "smile"], "1f34e": ["food", "fruit"], "1f573": ["hole"]}
+    (tmp_path / "names.json").write_text(json.dumps({code: {"keywords": words} for code, words in entries.items()}))
+    with zipfile.ZipFile(tmp_path / "emoji.zip", "w") as archive:
+        for code in entries:
+            archive.writestr(f"{code}.webp", code)
+    folder = illama_transfer.write_emoji(tmp_path / "emoji.zip", tmp_path / "names.json", tmp_path / "emoji")
+    written = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
+    assert written == ["face/1f600.webp", "fruit/1f34e.webp"]
 
 
 def test_the_soft_mask_falls_to_causal_at_its_cutoff() -> None:
