@@ -27,7 +27,8 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from benchmarks.naming import Answer, contains_name, judge, list_photos, percent, score
+from benchmarks.naming import Answer, judge, list_photos, percent, score
+from core.naming import contains_name
 from core.types import Condition, DecodedMedia, DecodeRequest, FloatArray, Modality, SamplingParams
 from engine.backends import BACKENDS, DecodingConfig
 from engine.encoding.fusion import fuse

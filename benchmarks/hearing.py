@@ -33,7 +33,8 @@ from PIL import Image
 from rich.progress import Progress, track
 
 from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask
-from benchmarks.naming import Answer, contains_name, judge, report
+from benchmarks.naming import Answer, judge, report
+from core.naming import contains_name
 from core.types import DecodedMedia, FloatArray, Modality
 from media.audio import decode_audio
 from media.containers import DecodeJob
