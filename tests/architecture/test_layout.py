@@ -36,6 +36,8 @@ OPTIONAL_PACKAGES = {
     "onnxruntime",
     "rapidocr",
     "faster-whisper",
+    "sacrebleu",
+    "lm-eval",
     "opentelemetry-api",
     "opentelemetry-sdk",
     "opentelemetry-exporter-otlp-proto-http",
