@@ -126,7 +126,7 @@ def train_verdicts(
 
 
 def asked_texts(space: Space) -> dict[str, Tensor]:
-    """Return the unit embedding of everything that can be asked for; a name's is as often its own as a wording's."""
+    """Return the unit embedding of everything that can be asked for: names, synonyms, kinds and traits."""
     parts = ((space.bank, space.vectors), (space.nouns, space.noun_vectors), (space.sounds, space.sound_vectors))
     known = {name.text: vector for names, rows in parts for name, vector in zip(names, rows, strict=True)}
     known |= {name.text: vector for name, vector in zip(space.shapes, space.shape_vectors, strict=True)}
