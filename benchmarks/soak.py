@@ -2,16 +2,16 @@
 
     python -m benchmarks.soak --minutes 10 [--model mini] [--clients 32] [--port 8170]
 
-It starts a server of its own, sends it what `benchmarks/soak_traffic.py` holds, and prints one row per kind of request
-and one per thing that must not grow. Ends with 1 when anything is wrong: a 5xx, an unexpected status, or a leak.
-Resident memory is that of the server and its decoder processes; its slope is a least-squares line over the second half.
+It starts a server of its own, sends it what `benchmarks/soak_traffic.py` holds, and prints one row per kind of request,
+one per thing that must not grow, and one per process with its memory. Ends with 1 when anything is wrong: a 5xx, an
+unexpected status, or a leak. The slope of memory is a least-squares line over the second half, after the caches have
+filled; memory is flat where the slope is within twice its standard error, or below a mebibyte a minute.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import signal
 import subprocess
@@ -27,23 +27,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from benchmarks.soak_memory import MIB, Growth, Usage, growth_of, second_half, usage_of
 from benchmarks.soak_traffic import SCENARIOS, Client, Scenario, pick
 
 SAMPLE_EVERY_S = 2.0
-MIB = 1024 * 1024
 MAX_SLOPE_MIB_PER_MINUTE = 1.0
 START_WAIT_S = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a process and its children hold at one moment."""
-
-    at_s: float
-    resident_bytes: int
-    num_processes: int
-    num_files: int
-    num_sockets: int
 
 
 @dataclass(slots=True)
@@ -56,49 +45,6 @@ class Tally:
     def add(self, name: str, status: int, seconds: float) -> None:
         self.statuses.setdefault(name, Counter())[status] += 1
         self.seconds.setdefault(name, []).append(seconds)
-
-
-def usage_of(pid: int, at_s: float) -> Usage:
-    """Read /proc for a process and its children."""
-    pids = [pid, *_children(pid)]
-    links = [_target(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return Usage(
-        at_s=at_s,
-        resident_bytes=sum(map(_resident_bytes, pids)),
-        num_processes=len(pids),
-        num_files=sum(not link.startswith(("socket:", "pipe:", "anon_inode:")) for link in links if link),
-        num_sockets=sum(link.startswith("socket:") for link in links),
-    )
-
-
-def _children(pid: int) -> list[int]:
-    listed = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [int(child) for children in listed for child in children]
-
-
-def _target(link: Path) -> str:
-    try:
-        return os.readlink(link)
-    except FileNotFoundError:  # closed meanwhile
-        return ""
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (FileNotFoundError, ProcessLookupError):  # a decoder that has just been replaced
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def slope_mib_per_minute(samples: list[Usage]) -> float:
-    """Return the slope of a least-squares line through the second half, after the caches have filled."""
-    half = samples[len(samples) // 2 :]
-    if len(half) < 2:
-        return 0.0
-    minutes = np.array([sample.at_s / 60 for sample in half])
-    resident = np.array([sample.resident_bytes / MIB for sample in half])
-    return float(np.polyfit(minutes, resident, 1)[0])
 
 
 @contextmanager
@@ -201,22 +147,41 @@ def print_requests(scenarios: list[Scenario], tally: Tally) -> bool:
 
 def print_leaks(before: Usage, after: Usage, samples: list[Usage], left: dict[str, int]) -> bool:
     """Print what is held before and after; True when nothing has grown."""
-    slope = slope_mib_per_minute(samples)
+    first, last = len(before.processes), len(after.processes)
     rows = {
-        "processes": (before.num_processes, after.num_processes, after.num_processes <= max(before.num_processes, 3)),
+        "processes": (first, last, last <= max(first, 3)),
         "open files": (before.num_files, after.num_files, after.num_files <= before.num_files + 4),
         "sockets": (before.num_sockets, after.num_sockets, after.num_sockets <= before.num_sockets + 2),
         **{name: (0, count, count == 0) for name, count in left.items()},
     }
     print(f"\n{'held':<32}{'before':>10}{'after':>10}")
-    for name, (first, last, is_fine) in rows.items():
-        print(f"{name:<32}{first:>10}{last:>10}{'' if is_fine else '  LEAK'}")
+    for name, (held_first, held_last, is_fine) in rows.items():
+        print(f"{name:<32}{held_first:>10}{held_last:>10}{'' if is_fine else '  LEAK'}")
+    return print_memory(before, after, samples) and all(is_fine for _, _, is_fine in rows.values())
+
+
+def print_memory(before: Usage, after: Usage, samples: list[Usage]) -> bool:
+    """Print one row for the processes of each name and one for all of them; True when memory is flat."""
+    print(f"\n{'resident memory, MiB':<32}{'before':>10}{'half':>10}{'after':>10}{'peak':>10}{'slope/min':>11}{'noise':>8}")
+    moments = (before, second_half(samples)[0], after)
+    names = dict.fromkeys(process.name for sample in samples for process in sample.processes)
+    for name in names:
+        held = [sample.resident_of(name) for sample in moments]
+        _print_row(name, held, max(sample.resident_of(name) for sample in samples), growth_of(samples, name))
+    whole = growth_of(samples)
     peak = max(sample.resident_bytes for sample in samples)
-    first, last = before.resident_bytes // MIB, after.resident_bytes // MIB
-    print(f"{'resident memory, MiB':<32}{first:>10}{last:>10}  peak {peak // MIB}")
-    is_flat = slope <= MAX_SLOPE_MIB_PER_MINUTE
-    print(f"{'slope, MiB a minute':<32}{'':>10}{slope:>10.2f}{'' if is_flat else '  GROWS'}")
-    return is_flat and all(is_fine for _, _, is_fine in rows.values())
+    is_flat = _is_flat(whole)
+    _print_row("all", [sample.resident_bytes for sample in moments], peak, whole, "" if is_flat else "  GROWS")
+    return is_flat
+
+
+def _is_flat(grown: Growth) -> bool:
+    return grown.is_flat or grown.slope <= MAX_SLOPE_MIB_PER_MINUTE
+
+
+def _print_row(name: str, held: list[int], peak: int, grown: Growth, verdict: str = "") -> None:
+    columns = "".join(f"{count // MIB:>10}" for count in (*held, peak))
+    print(f"{name:<32}{columns}{grown.slope:>11.2f}{grown.noise:>8.2f}{verdict}")
 
 
 def main() -> None:

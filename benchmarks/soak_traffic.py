@@ -127,11 +127,33 @@ def _bad_json(client: Client) -> Awaitable[int]:
     return client.post(CHAT_PATH, content=content, headers={"Content-Type": "application/json"})
 
 
-def _damaged(client: Client) -> Awaitable[int]:
+def _truncated(client: Client) -> Awaitable[int]:
+    """A JPEG without its end, down to the last two bytes: it can always be told."""
+    content = client.picture()
+    return client.chat(parts("image_url", content[: client.random.randrange(20, len(content))], "image/jpeg"))
+
+
+def _flipped_png(client: Client) -> Awaitable[int]:
+    """A PNG with one wrong bit in its pixel data, which their checksum tells."""
+    content = bytearray(image_file("PNG", client.random.randrange(32, 600), (client.random.randrange(256), 80, 20)))
+    start = content.index(b"IDAT") + 4
+    content[client.random.randrange(start, content.index(b"IEND") - 8)] ^= 1 << client.random.randrange(8)
+    return client.chat(parts("image_url", bytes(content), "image/png"))
+
+
+def _flipped_jpeg(client: Client) -> Awaitable[int]:
+    """A JPEG with wrong bytes among its coefficients: most give a picture that only looks odd, since no checksum tells."""
     content = bytearray(client.picture())
+    start = content.index(b"\xff\xda") + 14
     for _ in range(30):
-        content[client.random.randrange(len(content))] = client.random.randrange(256)
+        content[client.random.randrange(start, len(content) - 2)] = client.random.randrange(256)
     return client.chat(parts("image_url", bytes(content), "image/jpeg"))
+
+
+def _headless(client: Client) -> Awaitable[int]:
+    """A JPEG whose marker of the frame header is destroyed."""
+    content = client.picture()
+    return client.chat(parts("image_url", content.replace(b"\xff\xc0", b"\x00\x00", 1), "image/jpeg"))
 
 
 def _bomb(client: Client) -> Awaitable[int]:
@@ -174,8 +196,11 @@ SCENARIOS = (
     Scenario(name="bad JSON", send=_bad_json, allowed=(400,)),
     Scenario(name="unknown model", send=lambda c: c.chat("hi", model="nobody"), allowed=(404,)),
     Scenario(name="bad parameter", send=lambda c: c.chat("hi", temperature=9), allowed=(400,)),
-    Scenario(name="damaged picture", modality="image", send=_damaged, allowed=(200, 400, 413, 415, 422)),
-    Scenario(name="pixel bomb", modality="image", send=_bomb, allowed=(413, 422)),
+    Scenario(name="picture cut short", modality="image", send=_truncated, allowed=(422,)),
+    Scenario(name="picture with a false checksum", modality="image", send=_flipped_png, allowed=(422,)),
+    Scenario(name="picture without its header", modality="image", send=_headless, allowed=(422,)),
+    Scenario(name="picture with wrong coefficients", modality="image", send=_flipped_jpeg, allowed=(200, 422)),
+    Scenario(name="pixel bomb", modality="image", send=_bomb, allowed=(422,)),
     Scenario(
         name="leaves a stream",
         weight=2,

@@ -2,17 +2,24 @@
 # Build the cpu image without a Docker engine, start it, and have a photo answered through its port.
 #   make docker-check            needs root, buildah, and debootstrap for the base
 #   BASE=IMAGE make docker-check uses an image that buildah can reach instead of a fresh Debian
+# The image and its base stay in buildah's storage, so that a second run is short; `buildah rmi --all` removes them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 PORT=${PORT:-8191}
 work=$(mktemp -d)
 container='' server=''
-below() { for child in $(pgrep -P "$1"); do below "$child"; echo "$child"; done; }
+below() { local child; for child in $(pgrep -P "$1"); do below "$child"; echo "$child"; done; }
+stop() {  # as a container engine does: SIGTERM to its first process, tini; buildah itself passes no signal on
+  for pid in $(below "$server"); do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != tini ] || kill -TERM "$pid"
+  done
+  wait "$server"
+}
 cleanup() {
-  if [ -n "$server" ]; then  # buildah passes no signal on: end what it started
+  if [ -n "$server" ]; then
     mapfile -t started < <(below "$server")
-    kill -TERM "${started[@]}" "$server" 2>/dev/null || true
+    kill -KILL "${started[@]}" "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
   fi
   [ -z "$container" ] || buildah rm "$container" >/dev/null
@@ -51,15 +58,19 @@ buildah run --user 10001:10001 --env BINDCHAT_PORT="$PORT" --env BINDCHAT_HOST=1
   --env BINDCHAT_API_KEYS=docker-check "$container" -- \
   /usr/bin/tini -s -- /opt/bindchat/docker/entrypoint.sh serve > "$work/log" 2>&1 &
 server=$!
+started_s=$SECONDS
 for _ in $(seq 300); do
-  curl -fs "http://127.0.0.1:$PORT/ready" >/dev/null && break
+  curl -fs "http://127.0.0.1:$PORT/ready" >/dev/null && { ready_s=$((SECONDS - started_s)); break; }
   kill -0 "$server" || { cat "$work/log" >&2; exit 1; }
   read -rt 1 <> <(:) || true
 done
+[ -n "${ready_s:-}" ] || { cat "$work/log" >&2; echo "the server was not ready in five minutes" >&2; exit 1; }
 status=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$PORT/v1/models")
 [ "$status" = 401 ] || { echo "without a key the server answered $status, not 401" >&2; exit 1; }
 answer=$(curl -fs -H 'Authorization: Bearer docker-check' "http://127.0.0.1:$PORT/v1/chat/completions" \
   -F prompt='What is this?' -F image=@docs/samples/cat.jpg) || { cat "$work/log" >&2; exit 1; }
 echo "$answer"
 grep -qi cat <<< "$answer" || { echo "the answer does not name the cat" >&2; exit 1; }
-echo "docker-check passed"
+stop || { echo "on SIGTERM the container ended with $?, not 0" >&2; exit 1; }
+server=''
+echo "docker-check passed after $SECONDS s; ready $ready_s s after its start"

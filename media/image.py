@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from core.errors import AppError, MediaDecodeError, MediaTooLarge
 from core.types import DecodedMedia, Modality
 from media.containers import DecodeJob
+from media.png import check_png
 
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSITIONS = {
@@ -71,6 +72,8 @@ def _checked(data: bytes, job: DecodeJob) -> Image.Image:
     picture = Image.open(io.BytesIO(data), formats=[job.container.upper()])
     job.limits.check_pixels(*picture.size)
     job.limits.check_decoded_bytes(picture.width * picture.height * _BYTES_PER_PIXEL)
+    if job.container == "png":
+        check_png(data)
     return picture
 
 

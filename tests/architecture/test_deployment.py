@@ -105,7 +105,19 @@ def test_pods_are_probed_where_the_server_answers_without_a_key() -> None:
 
 def _metrics_of(text: str) -> set[str]:
     """Return the metrics that expressions name, histograms without the parts Prometheus adds."""
-    return {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"bindchat_[a-z_]+", text)}
+    return {re.sub("_(bucket|count|sum)$", "", name) for name in re.findall(r"(?:bindchat|process)_[a-z_]+", text)}
+
+
+def _labels_of(expression: str) -> set[str]:
+    """Return the labels that an expression groups or selects by, without those that Prometheus gives every metric."""
+    grouped = [name for names in re.findall(r"by \(([^)]*)\)", expression) for name in names.split(", ")]
+    return {*grouped, *re.findall(r'(\w+)(?:=~|!~|!=|=)"', expression)} - {"le", "instance", "job"}
+
+
+def _asked_expressions() -> list[str]:
+    rules = yaml.safe_load((ROOT / "docker" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    panels = json.loads((ROOT / "docker" / "grafana" / "dashboards" / "bindchat.json").read_text())["panels"]
+    return [rule["expr"] for rule in rules] + [t["expr"] for panel in panels for t in panel["targets"]]
 
 
 def test_the_ray_application_has_settings_that_exist_and_fits_its_demo() -> None:
@@ -125,11 +137,21 @@ def test_the_ray_application_has_settings_that_exist_and_fits_its_demo() -> None
 
 def test_dashboards_and_alerts_ask_for_metrics_that_exist() -> None:
     documented = _metrics_of((ROOT / "docs" / "metrics.md").read_text())
-    rules = yaml.safe_load((ROOT / "docker" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
-    panels = json.loads((ROOT / "docker" / "grafana" / "dashboards" / "bindchat.json").read_text())["panels"]
-    asked = " ".join([rule["expr"] for rule in rules] + [t["expr"] for panel in panels for t in panel["targets"]])
-    asked += (ROOT / "docker" / "kubernetes" / "autoscaler.yaml").read_text()
+    asked = " ".join([*_asked_expressions(), (ROOT / "docker" / "kubernetes" / "autoscaler.yaml").read_text()])
     assert _metrics_of(asked) - documented == set()
+
+
+def test_dashboards_and_alerts_group_and_select_by_labels_that_their_metrics_have() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([\w, ]*)\|", page, re.MULTILINE)
+    labels = {name: set(listed.strip().split(", ")) for name, listed in rows}
+    for expression in _asked_expressions():
+        for metric in _metrics_of(expression):
+            assert _labels_of(expression) <= labels[metric], expression
+
+
+def test_alerts_watch_the_queue_the_engine_the_errors_and_the_memory() -> None:
+    rules = yaml.safe_load((ROOT / "docker" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
     assert {"BindChatQueueGrowing", "BindChatEngineStalled", "BindChatErrors", "BindChatMemory"} <= {
         rule["alert"] for rule in rules
     }

@@ -20,7 +20,7 @@ from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.kv_cache import KVCache
-from engine.backends.native.linears import LinearFunction, max_few_rows, way_for
+from engine.backends.native.linears import ByRows, LinearFunction, max_few_rows, product_rows, way_for
 from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
 from engine.backends.native.scheduler import StepPlan
 from models.llama.model import Block, Llama
@@ -100,6 +100,7 @@ class FusedDecoder:
         self._final_norm = raw(decoder.norm.weight.detach())
         blocks = [cast(Block, block) for block in decoder.layers]
         self._max_few = max(max_few_rows(linear) for block in blocks for linear in block.linears())
+        self._is_packed = any(isinstance(linear, ByRows) for block in blocks for linear in block.linears())
         self._layers = [self._layer(index, block) for index, block in enumerate(blocks)]
         self._scratch = self._allocate(cache.keys.shape[1])
 
@@ -110,24 +111,26 @@ class FusedDecoder:
         """
         num_tokens, eps = len(token_ids), self._decoder.config.norm_eps
         step = self._step(plan)
-        if num_tokens > len(self._scratch.normed):
-            self._scratch = self._allocate(num_tokens)
-        scratch = self._scratch.first(num_tokens)
-        normed, hidden, mixed = scratch.normed, scratch.hidden, scratch.mixed.view(num_tokens, -1)  # (N, D) at last
-        normed_array, hidden_array = raw(normed), raw(hidden)
+        num_rows = product_rows(num_tokens) if self._is_packed else num_tokens
+        if num_rows > len(self._scratch.normed):
+            self._scratch = self._allocate(num_rows)
+        # Products take num_rows rows, of which the first N count; everything else takes N.
+        scratch, padded = self._scratch.first(num_tokens), self._scratch.first(num_rows)
+        normed, hidden, mixed = padded.normed, padded.hidden, padded.mixed.view(num_rows, -1)  # (num_rows, D) at last
+        normed_array, hidden_array = raw(scratch.normed), raw(scratch.hidden)
         is_few = num_tokens <= self._max_few
         x = self._decoder.tok_embeddings(token_ids)  # (N, D)
         state, delta = raw(x), np.zeros_like(raw(x))
         for index, layer in enumerate(self._layers):
             wqkv, wo, w13, w2 = layer.few if is_few else layer.many
             kernels.add_and_norm(state, delta, layer.attention_norm, eps, normed_array)
-            self._attention(index, raw(wqkv(normed)), step, scratch)
-            delta = raw(wo(mixed))  # (N, D)
+            self._attention(index, raw(wqkv(normed))[:num_tokens], step, scratch)
+            delta = raw(wo(mixed))[:num_tokens]  # (N, D)
             kernels.add_and_norm(state, delta, layer.ffn_norm, eps, normed_array)
-            kernels.gate_with_silu(raw(w13(normed)), hidden_array)
-            delta = raw(w2(hidden))  # (N, D)
+            kernels.gate_with_silu(raw(w13(normed))[:num_tokens], hidden_array)
+            delta = raw(w2(hidden))[:num_tokens]  # (N, D)
         kernels.add_and_norm(state, delta, self._final_norm, eps, normed_array)
-        return normed
+        return scratch.normed
 
     def attend(self, queries: Tensor, layer: int, places: AnyArray) -> Tensor:
         """Return `(N, H, Dh)`: what turned queries find in their slots, for a step with more than constants to add."""

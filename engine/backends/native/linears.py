@@ -28,9 +28,22 @@ _ROWS_HINT = 32  # any value gives the same layout for these shapes; rows per st
 _K_TILES = 1  # tiles of the inner dimension in the packed 4-bit layout; the CPU kernel ignores it
 _FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
 _ALL_ROWS = 1 << 30
+_EXACT_ROWS = 16
 _REPEATS = 5
 _TIMED_BLOCKS = 8
 _EXACT = 2.0**-7  # of the largest weight of a group: two roundings to bfloat16
+
+
+def product_rows(num_rows: int) -> int:
+    """Return the number of rows, `num_rows` or a few more, for which products are made.
+
+    oneDNN makes code for every number of rows that a matrix meets, a few hundred kilobytes each, and keeps part of it
+    for good. Eight numbers between two powers of two bound that; the rows added are 4 % on average, 11 % at most.
+    """
+    if num_rows <= _EXACT_ROWS:
+        return num_rows
+    step = 1 << ((num_rows - 1).bit_length() - 4)
+    return -(-num_rows // step) * step
 
 
 def has_onednn_bfloat16() -> bool:
@@ -133,7 +146,13 @@ class ByRows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(*N, rows)` of `x` `(*N, K)`."""
-        return self._few(x) if x.dim() == 2 and x.shape[0] <= self.max_few else self._many(x)
+        if x.dim() != 2:
+            return self._many(x)
+        num_rows = len(x)
+        if num_rows <= self.max_few:
+            return self._few(x)
+        added = product_rows(num_rows) - num_rows
+        return self._many(F.pad(x, (0, 0, 0, added)))[:num_rows] if added else self._many(x)
 
 
 def max_few_rows(linear: nn.Module) -> int:

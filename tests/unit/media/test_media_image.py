@@ -204,6 +204,30 @@ def test_a_truncated_file_is_refused(container: str) -> None:
         decoded(content[: len(content) // 2], container)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_a_jpeg_that_lacks_even_its_last_bytes_is_refused(options: dict[str, bool]) -> None:
+    content = encoded(gradient(), "JPEG", **options)
+    for num_missing in (1, 2, 3, 20):
+        with pytest.raises(MediaDecodeError, match="truncated"):
+            decoded(content[:-num_missing], "jpeg")
+
+
+def test_a_png_whose_pixels_do_not_fit_their_checksum_is_refused() -> None:
+    content = bytearray(encoded(gradient(), "PNG", compress_level=0))  # stored: no code word breaks
+    content[content.index(b"IDAT") + 200] ^= 1
+    with pytest.raises(MediaDecodeError, match="checksum of its 'IDAT' chunk"):
+        decoded(bytes(content), "png")
+
+
+def test_a_png_without_its_end_is_refused_and_one_with_a_wrong_comment_is_not() -> None:
+    content = encoded(gradient(), "PNG")
+    with pytest.raises(MediaDecodeError, match="has no end"):
+        decoded(content[:-1], "png")
+    comment = struct.pack(">I4s5sI", 5, b"tEXt", b"a\0bcd", 0)  # a false checksum
+    end = content.index(b"IEND") - 4
+    assert decoded(content[:end] + comment + content[end:], "png").shape == decoded(content, "png").shape
+
+
 def test_the_bytes_of_another_container_are_refused() -> None:
     with pytest.raises(MediaDecodeError):
         decoded(encoded(gradient(), "PNG"), "jpeg")
