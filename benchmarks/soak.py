@@ -162,7 +162,8 @@ def print_leaks(before: Usage, after: Usage, samples: list[Usage], left: dict[st
 
 def print_memory(before: Usage, after: Usage, samples: list[Usage]) -> bool:
     """Print one row for the processes of each name and one for all of them; True when memory is flat."""
-    print(f"\n{'resident memory, MiB':<32}{'before':>10}{'half':>10}{'after':>10}{'peak':>10}{'slope/min':>11}{'noise':>8}")
+    columns = "".join(f"{name:>10}" for name in ("before", "half", "after", "peak"))
+    print(f"\n{'resident memory, MiB':<32}{columns}{'slope/min':>11}{'noise':>8}")
     moments = (before, second_half(samples)[0], after)
     names = dict.fromkeys(process.name for sample in samples for process in sample.processes)
     for name in names:

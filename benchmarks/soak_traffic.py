@@ -142,7 +142,7 @@ def _flipped_png(client: Client) -> Awaitable[int]:
 
 
 def _flipped_jpeg(client: Client) -> Awaitable[int]:
-    """A JPEG with wrong bytes among its coefficients: most give a picture that only looks odd, since no checksum tells."""
+    """A JPEG with wrong bytes among its coefficients: most only look odd, since it has no checksum."""
     content = bytearray(client.picture())
     start = content.index(b"\xff\xda") + 14
     for _ in range(30):
