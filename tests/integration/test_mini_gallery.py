@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from cache_index.manifest import read_manifest, verify_files
 from cache_index.reader import open_index
@@ -47,6 +50,10 @@ def test_the_shipped_files_are_whole_small_and_attributed() -> None:
     assert all(item.label for item in items)
     emoji = next(item for item in items if item.label == "fox" and item.extra["source"] == "fluent-emoji")
     assert (emoji.extra["emoji"], emoji.file) == ("\N{FOX FACE}", "1f98a.webp")
+    photographs = [item for item in items if item.extra["source"] == "caltech-101"]
+    for item in photographs[::100]:
+        _, _, encoded = str(item.extra["thumbnail"]).partition("base64,")
+        assert max(Image.open(io.BytesIO(base64.b64decode(encoded))).size) == 40
     attribution = (GALLERY / "ATTRIBUTION.md").read_text(encoding="utf-8")
     assert all(word in attribution for word in ("Fluent Emoji", "MIT", "Caltech-101", "CC BY 4.0"))
 

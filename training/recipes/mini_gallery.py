@@ -2,10 +2,10 @@
 
     python -m training.recipes.mini_gallery DATA [--out models/mini/gallery]
 
-DATA holds `caltech101_112.zip`, `fluent_emoji_3d_112.zip` and `fluent_emoji_names.json`. The gallery holds embeddings,
-never pictures: every Fluent emoji, the first training photographs of each Caltech-101 class that `mini` was trained on
-(none that validates or tests it, none of the classes left out), and every name that an encoder of `mini` knows. Run it
-again whenever a picture encoder has changed: a minute or two on two cores.
+DATA holds `caltech101_112.zip`, `fluent_emoji_3d_112.zip` and `fluent_emoji_names.json`. The gallery holds embeddings: of
+every Fluent emoji, of the first training photographs of each Caltech-101 class that `mini` was trained on (none that
+validates or tests it, none of the classes left out), each with a thumbnail, and of every name that an encoder of `mini`
+knows. Run it again whenever a picture encoder has changed: a minute or two on two cores.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cache_index.index import train_index
 from cache_index.reader import ItemMetadata
 from cache_index.store import IndexStore, unit_rows
 from core.types import DecodedMedia, FloatArray, Modality, ModalityEncoder
+from media.thumbnail import thumbnail_uri
 from models.bundle import ModelBundle
 from models.mini.assets import GALLERY, VOCABULARY
 from models.mini.loader import load_mini
@@ -58,8 +59,10 @@ def photographs(data: Path, per_class: int, seed: int = 0) -> Iterator[Picture]:
         for class_name in (name for name in classes if name not in unseen):
             own = (file for file in files if Path(file).parent.name == class_name and _is_for_training(file))
             for file in islice(own, per_class):
-                extra = {"source": "caltech-101"}
-                yield _decoded(stored.read(file)), ItemMetadata(file=file, label=spoken(class_name), extra=extra)
+                content = stored.read(file)
+                small = thumbnail_uri(io.BytesIO(content))
+                extra = {"source": "caltech-101"} | ({"thumbnail": small} if small else {})
+                yield _decoded(content), ItemMetadata(file=file, label=spoken(class_name), extra=extra)
 
 
 def known_names(bundle: ModelBundle) -> list[str]:
