@@ -19,6 +19,9 @@ INDEX_PAIR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}=.+")
 
 
 def _split_commas(value: Any) -> Any:
+    """Return the pieces of a text. Raises `ValueError` for a JSON list, which would become names that nobody meant."""
+    if isinstance(value, str) and value.strip().startswith(('["', "['")):
+        raise ValueError("write a list with commas and without brackets or quotes: one,two")
     return tuple(piece.strip() for piece in value.split(",") if piece.strip()) if isinstance(value, str) else value
 
 

@@ -2,8 +2,8 @@
 
     python -m training.recipes.mini_gallery DATA [--out models/mini/gallery]
 
-DATA holds `caltech101_112.zip`, `fluent_emoji_3d_112.zip` and `fluent_emoji_names.json`. The gallery holds embeddings: of
-every Fluent emoji, of the first training photographs of each Caltech-101 class that `mini` was trained on (none that
+DATA holds `caltech101_112.zip`, `fluent_emoji_3d_112.zip` and `fluent_emoji_names.json`. The gallery holds embeddings:
+of every Fluent emoji, of the first training photographs of each Caltech-101 class that `mini` was trained on (none that
 validates or tests it, none of the classes left out), each with a thumbnail, and of every name that an encoder of `mini`
 knows. Run it again whenever a picture encoder has changed: a minute or two on two cores.
 """

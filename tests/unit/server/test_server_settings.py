@@ -71,6 +71,12 @@ def test_a_value_out_of_range_or_a_name_that_is_none_is_refused(name: str, value
         load_settings({name: value})
 
 
+def test_a_list_written_as_json_is_refused_with_the_form_that_is_taken() -> None:
+    with pytest.raises(ConfigError, match="commas and without brackets"):
+        load_settings({}, environ={"BINDCHAT_ALLOWED_HOSTS": '["chat.example.org"]'})
+    assert load_settings({}, environ={"BINDCHAT_ALLOWED_HOSTS": "[::1],a"}).allowed_hosts == ("[::1]", "a")
+
+
 def test_lists_are_written_with_commas() -> None:
     settings = load_settings({"cors_origins": "https://a.example, https://b.example,"})
     assert settings.cors_origins == ("https://a.example", "https://b.example")
