@@ -4,8 +4,8 @@
 
 It starts a server of its own, sends it what `benchmarks/soak_traffic.py` holds, and prints one row per kind of request,
 one per thing that must not grow, and one per process with its memory. Ends with 1 when anything is wrong: a 5xx, an
-unexpected status, or a leak. The slope of memory is a least-squares line over the second half, after the caches have
-filled; memory is flat where the slope is within twice its standard error, or below a mebibyte a minute.
+unexpected status, or a leak. The slope of memory is a least-squares line through its floor over the second half, after
+the caches have filled; memory is flat where the slope is within twice its standard error, or below a mebibyte a minute.
 """
 
 from __future__ import annotations

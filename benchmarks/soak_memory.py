@@ -68,13 +68,14 @@ def usage_of(pid: int, at_s: float) -> Usage:
 def growth(minutes: Sequence[float], mebibytes: Sequence[float], *, num_blocks: int = 10) -> Growth:
     """Return the slope of a least-squares line and its noise; no growth for fewer than three samples.
 
-    Neighbouring samples are not independent, so the line goes through the means of `num_blocks` spans of time.
+    The line goes through the least of each of `num_blocks` spans of time: a leak lifts the floor, while the arrays of
+    running requests come and go above it.
     """
     if len(minutes) < 3:
         return Growth(0.0, 0.0)
     blocks = min(num_blocks, len(minutes))
     x = np.array([block.mean() for block in np.array_split(np.asarray(minutes, dtype=np.float64), blocks)])
-    y = np.array([block.mean() for block in np.array_split(np.asarray(mebibytes, dtype=np.float64), blocks)])
+    y = np.array([block.min() for block in np.array_split(np.asarray(mebibytes, dtype=np.float64), blocks)])
     centred = x - x.mean()
     slope = float(centred @ y / (centred @ centred))
     residual = y - y.mean() - slope * centred

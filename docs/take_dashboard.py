@@ -64,7 +64,7 @@ def draw(axes: Axes, panel: dict[str, Any], http: httpx.Client, span: tuple[floa
             points = np.array([(float(at), float(value)) for at, value in series["values"]])
             minutes = (points[:, 0] - span[0]) / 60
             axes.plot(minutes, points[:, 1], label=legend(target["legendFormat"], series["metric"]), linewidth=1.2)
-            num_series += 1
+            num_series += bool(np.isfinite(points[:, 1]).any())  # a quantile of nothing is not a number
     axes.set_title(panel["title"], fontsize=10, loc="left")
     axes.set_xlim(0, (span[1] - span[0]) / 60)
     axes.set_ylim(bottom=0)
@@ -73,6 +73,7 @@ def draw(axes: Axes, panel: dict[str, Any], http: httpx.Client, span: tuple[floa
     if (unit := UNITS.get(panel["fieldConfig"]["defaults"]["unit"])) is not None:
         axes.yaxis.set_major_formatter(unit)
     if num_series:
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
         axes.legend(fontsize=7, ncols=3, loc="upper left", framealpha=0.7)
     else:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color="gray")
