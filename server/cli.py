@@ -108,6 +108,7 @@ def serve(  # noqa: PLR0913 (every option of a command is a parameter)
             create_app(settings, build_service, announce_end_of_load),
             on_bound=lambda url: _announce_address(settings, url, log_path),
         )
+        server.check_address()
     try:
         server.run()
     except KeyboardInterrupt:

@@ -55,6 +55,19 @@ class ChatServer(uvicorn.Server):
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         super().run(sockets=sockets)
 
+    def check_address(self) -> None:
+        """Raise `ConfigError` when the address is taken or is none of this machine's, before a model is loaded."""
+        settings = self.context.settings
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            socket.create_server((settings.host, settings.port), family=family).close()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); choose another address "
+                "or --port, or end what uses it",
+                param="port",
+            ) from error
+
     @property
     def bound_port(self) -> int:
         """Return the port in use, also when 0 was asked for."""

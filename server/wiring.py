@@ -121,6 +121,7 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
     caches = _visual_caches(settings, bundle)
     decoder = _media_decoder(settings, measurements)
     decoding = _decoding_config(settings, bundle, max_context, threads)
+    num_parameters = sum(parameter.numel() for parameter in bundle.decoder.parameters())  # a backend packs them
     backend = BACKENDS.load(settings.backend)(bundle, decoding)
     encoding = EncodingService(
         encoder or _local_encoder(settings, bundle, measurements, threads.encoders, decoder, decoding.media_first),
@@ -142,11 +143,8 @@ def connect_service(settings: Settings, bundle: ModelBundle, encoder: MediumEnco
         ),
         experts=_experts(settings, Captioner(bundle, backend, encoding), decoder, measurements, is_front=bool(encoder)),
     )
-    facts = ModelFacts(
-        device=str(next(bundle.decoder.parameters()).device),
-        num_parameters=sum(parameter.numel() for parameter in bundle.decoder.parameters()),
-        sources=bundle.sources,
-    )
+    device = str(next(bundle.decoder.parameters()).device)
+    facts = ModelFacts(device=device, num_parameters=num_parameters, sources=bundle.sources)
     fetcher = RemoteFetcher(_fetch_policy(settings), measurements=measurements)
     intake = MediaIntake(limits, fetcher, measurements)
     files = settings.files_dir

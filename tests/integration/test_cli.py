@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,17 @@ TINY = ["--model", "tiny", "--set", "dtype=float32"]
 def server() -> Iterator[LiveServer]:
     with live_server(default_max_tokens=8, default_temperature=0.0) as running:
         yield running
+
+
+def test_serve_refuses_a_port_that_is_taken_before_it_loads_a_model(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(
+            app, ["serve", "--port", str(port), "--model", "nobody", "--log-dir", str(tmp_path)]
+        )
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in result.output
+    assert "nobody" not in result.output
 
 
 def photo(tmp_path: Path) -> Path:

@@ -274,4 +274,6 @@ def test_the_echo_backend_repeats_the_prompt_through_the_same_door() -> None:
 def test_the_service_tells_where_its_model_runs_and_how_large_it_is() -> None:
     facts = build_service(Settings(model="tiny", dtype="float32")).facts
     assert facts.device == "cpu"
-    assert facts.num_parameters > 0
+    expected = sum(parameter.numel() for parameter in load_tiny(torch.float32).decoder.parameters())
+    packed = build_service(Settings(model="tiny", dtype="bfloat16")).facts
+    assert facts.num_parameters == packed.num_parameters == expected
