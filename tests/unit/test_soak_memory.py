@@ -32,9 +32,12 @@ def test_a_leak_shows_below_what_requests_take(leak: float) -> None:
 
 
 def test_a_process_and_its_children_are_measured_by_name() -> None:
-    waiting = [sys.executable, "-m", "timeit", "-s", "import sys", "sys.stdin.read()"]
-    with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+    waiting = [sys.executable, "-m", "timeit", "-s", "import sys; print('up', flush=True)", "sys.stdin.read()"]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # its command line can be read only once it runs
         usage = usage_of(os.getpid(), 0.0)
+        child.communicate()
     own, *children = usage.processes
     assert (own.name, own.pid) == ("server", os.getpid())
     assert own.resident_bytes > own.anonymous_bytes > 10 * MIB
