@@ -25,6 +25,7 @@ from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
 from engine.backends.native.scheduler import StepPlan
 from models.llama.model import Block, Llama
 
+_FEW_PROMPT_TOKENS = 32  # so few attend faster one by one on all threads than together through torch
 _SHARED_TOKENS = 1024  # attended tokens of a step from which a second thread earns its hand-over
 
 
@@ -81,6 +82,11 @@ class _Step:
     names: AnyArray
     chunks: list[PromptChunk]
 
+    @property
+    def goes_by_rows(self) -> bool:
+        """Say whether the prompt tokens are so few that they attend one by one, as running replies do."""
+        return not self.chunks and len(self.places) > self.num_decode
+
     def shared(self, layer: _Layer) -> tuple[AnyArray, AnyArray, AnyArray]:
         """Return what `attend_step` takes at a layer; where nothing is injected, no row names a constant."""
         names = self.names if len(layer.constants) else np.full_like(self.names, -1)
@@ -136,7 +142,7 @@ class FusedDecoder:
         """Return `(N, H, Dh)`: what turned queries find in their slots, for a step with more than constants to add."""
         out = torch.empty_like(queries)
         arrays = raw(queries), self._layers[layer].kv, places, raw(out)
-        self._share(len(places), int(places[:, 1].sum()), lambda rows: kernels.attend_rows(rows, *arrays))
+        self._share(places[:, 1], lambda rows: kernels.attend_rows(rows, *arrays))
         return out
 
     def _attention(self, index: int, flat: AnyArray, step: _Step, scratch: _Scratch) -> None:
@@ -145,27 +151,34 @@ class FusedDecoder:
         num_tokens, _, width = scratch.mixed.shape
         heads = flat.reshape(num_tokens, -1, width)  # (N, H + 2 Hkv, Dh)
         shared = step.shared(layer)
-        arrays = heads, shared, layer.kv, layer.constants, (raw(scratch.queries), raw(scratch.mixed))
+        queries_array, mixed_array = raw(scratch.queries), raw(scratch.mixed)
+        if step.goes_by_rows:  # all are stored first: a token of a prompt attends to those before it in this step
+            kernels.turn_and_store((0, num_tokens), heads, step.turns, layer.kv, step.places, queries_array)
+            arrays = queries_array, layer.kv, step.places, mixed_array
+            self._share(step.places[:, 1], lambda rows: kernels.attend_rows(rows, *arrays))
+            kernels.add_constants((0, num_tokens), mixed_array, layer.constants, shared[2])
+            return
         if step.num_decode:
-            num_attended = int(step.places[: step.num_decode, 1].sum())
-            self._share(step.num_decode, num_attended, lambda rows: kernels.attend_step(rows, *arrays))
+            whole = heads, shared, layer.kv, layer.constants, (queries_array, mixed_array)
+            self._share(step.places[: step.num_decode, 1], lambda rows: kernels.attend_step(rows, *whole))
         if not step.chunks:
             return
         rows = step.num_decode, num_tokens
-        kernels.turn_and_store(rows, heads, step.turns, layer.kv, step.places, raw(scratch.queries))
+        kernels.turn_and_store(rows, heads, step.turns, layer.kv, step.places, queries_array)
         for chunk in step.chunks:
             queries = scratch.queries[chunk.tokens]
             grouped = queries.view(len(queries), -1, self._cache.num_groups, width)  # (n, Hkv, G, Dh)
             scratch.mixed[chunk.tokens] = chunk.attend(index, grouped, self._cache).flatten(1, 2)
-        kernels.add_constants(rows, raw(scratch.mixed), layer.constants, shared[2])
+        kernels.add_constants(rows, mixed_array, layer.constants, shared[2])
 
-    def _share(self, num_rows: int, num_attended: int, work: Callable[[tuple[int, int]], None]) -> None:
-        """Do the work of all rows, on every thread when there is enough to share."""
-        if self._num_threads == 1 or num_rows == 1 or num_attended < _SHARED_TOKENS:
+    def _share(self, attended: AnyArray, work: Callable[[tuple[int, int]], None]) -> None:
+        """Do the work of all rows, on every thread when there is enough: `attended` `(N,)` tokens by row."""
+        num_rows, done = len(attended), np.cumsum(attended)
+        if self._num_threads == 1 or num_rows == 1 or done[-1] < _SHARED_TOKENS:
             work((0, num_rows))
             return
-        parts = np.linspace(0, num_rows, self._num_threads + 1).astype(int).tolist()
-        spans = [span for span in pairwise(parts) if span[0] < span[1]]
+        shares = np.arange(1, self._num_threads) * done[-1] / self._num_threads
+        spans = [span for span in pairwise((0, *np.searchsorted(done, shares).tolist(), num_rows)) if span[0] < span[1]]
         others = [self._helpers.submit(work, span) for span in spans[1:]]
         work(spans[0])
         for other in others:
@@ -178,7 +191,8 @@ class FusedDecoder:
         angles = places[:, 1, None].astype(np.float32) * self._frequencies  # (N, Dh / 2)
         turns = np.stack((np.cos(angles), np.sin(angles)), axis=1)  # (N, 2, Dh / 2)
         names = self._conditions.rows(places[:, 0])  # (N,)
-        return _Step(len(plan.decode), turns, places, names, prompt_chunks(plan, self._cache))
+        is_few = len(places) - len(plan.decode) <= _FEW_PROMPT_TOKENS
+        return _Step(len(plan.decode), turns, places, names, [] if is_few else prompt_chunks(plan, self._cache))
 
     def _layer(self, index: int, block: Block) -> _Layer:
         config, weight = self._decoder.config, self._decoder.tok_embeddings.weight
