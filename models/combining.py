@@ -21,18 +21,21 @@ class Combined(Generic[Row, Result]):
     def __init__(self, work: Callable[[Sequence[Row]], Sequence[Result]]) -> None:
         self._work = work
         self._busy = threading.Lock()
+        self._queue = threading.Lock()
         self._waiting: list[tuple[Row, Future[Result]]] = []
 
     def __call__(self, row: Row) -> Result:
         mine: Future[Result] = Future()
-        self._waiting.append((row, mine))  # one append: no lock is needed
+        with self._queue:
+            self._waiting.append((row, mine))
         with self._busy:
             if not mine.done():
                 self._serve()
         return mine.result()
 
     def _serve(self) -> None:
-        calls, self._waiting = self._waiting, []
+        with self._queue:
+            calls, self._waiting = self._waiting, []
         try:
             results = self._work([row for row, _ in calls])
             for (_, future), result in zip(calls, results, strict=True):
