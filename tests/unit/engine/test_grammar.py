@@ -165,5 +165,5 @@ async def test_a_deeply_nested_schema_is_refused_before_it_is_compiled() -> None
 
 @pytest.mark.parametrize("clash", [{"ignore_eos": True}, {"ignore_eos": False, "min_tokens": 2}])
 def test_a_grammar_and_a_forced_length_exclude_each_other(clash: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="ignore_eos or min_tokens"):
+    with pytest.raises(InvalidRequest, match="leave ignore_eos and min_tokens out"):
         decode_request("r", grammar=regex("a+"), **clash)
