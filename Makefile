@@ -5,7 +5,8 @@
 # make licences   the licence of every package and a bill of materials, in build/; make audit: known vulnerabilities
 # make serve-vllm, make test-vllm   the same with vLLM on the CPU, in .venv-vllm (several gigabytes)
 # make scale-demo, make test-scale   two replicas of each part under Ray Serve on this machine, in .venv-ray
-# make setup-experts   OCR and speech recognition for the experts, weights included, 400 MB on disk; make setup-audio: YAMNet; make setup-eval: lm-evaluation-harness
+# make setup-experts   OCR and speech recognition for the experts, weights included, 400 MB on disk; make setup-audio: YAMNet
+# make setup-eval   sacrebleu and lm-evaluation-harness, for `bindchat eval captions` and `eval text`
 # make setup   only the environment in .venv (both call it; a second run does nothing); MEDIA=minimal leaves PyAV out
 
 SHELL := /bin/bash

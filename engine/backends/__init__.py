@@ -26,6 +26,7 @@ class DecodingConfig:
     `max_prefill_tokens` bounds the prompt tokens of one step; beside running replies a step takes fewer, so that a
     long prompt does not stall them. `max_cache_tokens` bounds the tokens of all sequences together, those that are
     kept for reuse too (`reuse_prefixes`); None: every slot may be full. `device` is torch's name of where it runs.
+    `media_first` says when steps wait for media, on a processor that both need.
     """
 
     max_slots: int = 32

@@ -72,9 +72,8 @@ class Attention(nn.Module):
 
     def project_adapter(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values `(R, Hkv, P, Dh)` of adapter tokens `(R, P, D)`: no rotation, no norm, no LoRA."""
-        flat = prompts.reshape(
-            -1, prompts.shape[-1]
-        ).contiguous()  # one matrix product; a linear on (R, P, D) may batch over R
+        # One matrix product: a linear on (R, P, D) may batch over R. Four-bit weights want their rows side by side.
+        flat = prompts.reshape(-1, prompts.shape[-1]).contiguous()
         both = self.wqkv(flat)[:, self.widths[0] :].view(*prompts.shape[:-1], -1)  # (R, P, 2 Hkv Dh), queries unused
         if self.keeps_lora:  # the matrices hold W + up down; adapter tokens take W alone
             low = torch.einsum("rpd,skd->rpsk", prompts, self.adapter_down)  # (R, P, 2, rank)

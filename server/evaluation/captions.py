@@ -1,6 +1,6 @@
 """Captions: corpus BLEU-4 (Papineni et al. 2002, by sacrebleu) and CIDEr-D (Vedantam et al. 2015).
 
-CIDEr-D is computed here: its one Python package brings a hundred megabytes of Java under the GPL. A test compares the
+CIDEr-D is computed here: its one Python package brings a hundred megabytes of Java. A test compares the
 numbers with that package's. Words are lower case without punctuation, as the COCO tools count them.
 """
 

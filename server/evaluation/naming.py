@@ -55,10 +55,12 @@ def _judge(answer: Answer, names: Mapping[str, tuple[str, ...]]) -> Verdict:
 
 
 def _shares(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    plain = [v for v in verdicts if HEDGE.search(v.answer.text) is None]
+    hedged = [HEDGE.search(v.answer.text) is not None for v in verdicts]
     return {
         "answers": len(verdicts),
         "accuracy": share([v.is_right for v in verdicts]),
-        "hedged": share([v not in plain for v in verdicts]),
-        "accuracy_unhedged": share([v.is_right for v in plain]),
+        "hedged": share(hedged),
+        "accuracy_unhedged": share(
+            [v.is_right for v, is_hedged in zip(verdicts, hedged, strict=True) if not is_hedged]
+        ),
     }

@@ -41,20 +41,21 @@ class ConditionSlots:
         self._pending[slot] = self._pad(condition)
         self._conditioned[slot] = True
 
-    def project_pending(self) -> None:
-        """Store what was taken since the last step, all of it in one pass over the decoder's matrices."""
-        if not self._pending or self._table is None:
+    def project_pending(self, slots: Iterable[int]) -> None:
+        """Store what was taken for some slots and is not yet projected, in one pass over the decoder's matrices."""
+        slots = [slot for slot in slots if slot in self._pending]
+        if not slots or self._table is None:
             return
-        slots = list(self._pending)
-        prompts = torch.cat([prompts for prompts, _ in self._pending.values()])  # (R, L, P, D)
-        mask = torch.cat([mask for _, mask in self._pending.values()], dim=1)  # (L, R, P)
+        prompts = torch.cat([self._pending[slot][0] for slot in slots])  # (R, L, P, D)
+        mask = torch.cat([self._pending[slot][1] for slot in slots], dim=1)  # (L, R, P)
         rows = self._decoder.project_condition(prompts, mask=mask)
         self._table.values[:, slots] = rows.values
         if self._table.keys is not None and self._table.mask is not None:
             assert rows.keys is not None
             self._table.keys[:, slots] = rows.keys
             self._table.mask[:, slots] = mask
-        self._pending.clear()
+        for slot in slots:
+            del self._pending[slot]
 
     def constants(self, layer: int) -> Tensor | None:
         """Return what each slot adds at a decoder layer, `(slots, H, Dh)`; None where that is no constant (P > 1)."""

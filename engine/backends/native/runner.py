@@ -84,7 +84,7 @@ class NativeRunner:
 
     def run(self, plan: StepPlan) -> list[Sample]:
         """Run the decoder over the plan and sample. Raises `EngineFault` when a row's logits are not finite."""
-        self._conditions.project_pending()
+        self._conditions.project_pending(row.sequence.slot for row in plan.rows)
         token_ids = [token_id for row in plan.rows for token_id in row.token_ids()]
         sampling_rows = plan.sampling_rows
         if self._graphs is not None and not plan.prefill:

@@ -13,6 +13,7 @@ ROW_BLOCK = 16  # rows of a step with prompt tokens come in multiples of it: eve
 MIN_PREFILL_TOKENS = 8  # fewer would cost nearly as much: the weights are read anyway
 FIRST_PREFILL_TOKENS = 24
 STRETCH = 2.3  # a step that also reads a prompt may take this many times a step that does not
+SHORT_PROMPT_TOKENS = 32  # a question about a picture has a dozen
 MAX_GROWTH = 1.5  # of the prompt tokens, from one step to the next
 
 
@@ -52,9 +53,9 @@ class PrefillPacer:
     """Choose how many prompt tokens join a step, from how long steps took: running replies keep a share of their speed.
 
     Without running replies a step takes `max_tokens`; so does one that lets in, all at once, at least as many short
-    prompts as replies run. Beside them otherwise the number follows what one prompt token has cost
-    lately, so that such a step takes `STRETCH` times one without any, whose time is known by the number of replies: it
-    is measured once, by holding the prompt back for a step, when there has been none of about so many.
+    prompts as replies run. Otherwise the number follows what one prompt token has cost lately, so that such a step
+    takes `STRETCH` times one without any, whose time is known by the number of replies: it is measured once, by holding
+    the prompt back for a step, when there has been none of about so many.
     """
 
     def __init__(self, max_tokens: int) -> None:
@@ -67,7 +68,7 @@ class PrefillPacer:
 
         `unread` are the tokens left of each prompt that waits.
         """
-        if num_decode_rows == 0 or (len(unread) >= num_decode_rows and sum(unread) <= self._max_tokens):
+        if num_decode_rows == 0 or self._lets_in_all(num_decode_rows, unread):
             return self._max_tokens
         if num_decode_rows.bit_length() not in self._quiet_s:
             return 0
@@ -76,6 +77,10 @@ class PrefillPacer:
         if rows < num_decode_rows + MIN_PREFILL_TOKENS:
             rows = -(-(num_decode_rows + MIN_PREFILL_TOKENS) // ROW_BLOCK) * ROW_BLOCK
         return min(self._max_tokens, rows - num_decode_rows)
+
+    def _lets_in_all(self, num_decode_rows: int, unread: Sequence[int]) -> bool:
+        is_short = max(unread, default=0) <= SHORT_PROMPT_TOKENS and sum(unread) <= self._max_tokens
+        return is_short and len(unread) >= num_decode_rows
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""

@@ -42,7 +42,7 @@ async def test_a_step_over_fixed_slots_scores_like_each_sequence_alone(num_token
     given[2] = random_condition(2, num_tokens=num_tokens)
     for slot, condition in given.items():
         conditions.fill(slot, condition)
-    conditions.project_pending()
+    conditions.project_pending(given)
     tokens: dict[int, list[int]] = {slot: [] for slot in given}
     with torch.inference_mode():
         for step in range(12):
@@ -58,3 +58,18 @@ async def test_a_step_over_fixed_slots_scores_like_each_sequence_alone(num_token
 @pytest.mark.parametrize(("needed", "size"), [(1, 1), (3, 4), (4, 4), (33, 48)])
 def test_buckets_double_up_to_the_largest(needed: int, size: int) -> None:
     assert bucket(needed, smallest=1, largest=48) == size
+
+
+def test_only_the_conditions_of_the_slots_that_step_are_projected() -> None:
+    decoder = tiny_decoder(num_adapter_tokens=1, max_context=64)
+    conditions = ConditionSlots(decoder, num_slots=NUM_SLOTS)
+    layer = decoder.config.adapted_layers[0]
+    with torch.inference_mode():
+        for slot in (0, 2):
+            conditions.fill(slot, random_condition(slot, num_tokens=1))
+        conditions.project_pending([2])
+        table = conditions.constants(layer)
+        assert table is not None
+        assert [bool(row.any()) for row in table[:3]] == [False, False, True]
+        conditions.project_pending([0, 2])
+    assert [bool(row.any()) for row in table[:3]] == [True, False, True]

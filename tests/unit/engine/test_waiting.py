@@ -65,6 +65,19 @@ def test_a_step_with_prompt_tokens_has_a_number_of_rows_that_has_been_seen_befor
         pacer.observe(num_replies, tokens, seconds)
 
 
+@pytest.mark.parametrize(
+    ("unread", "is_let_in"),
+    [([12] * 4, True), ([12] * 9, True), ([12] * 3, False), ([200], False), ([33] * 4, False), ([32] * 9, False)],
+)
+def test_short_prompts_are_let_in_at_once_when_they_are_as_many_as_the_replies(
+    unread: list[int], is_let_in: bool
+) -> None:
+    pacer = PrefillPacer(256)
+    pacer.observe(4, 0, 0.020)
+    assert (pacer.budget(4, unread) == 256) is is_let_in
+    assert pacer.budget(4, [200, *unread]) < 256, "not beside a long one"
+
+
 def test_a_prompt_waits_one_step_where_the_time_without_it_is_unknown() -> None:
     pacer = PrefillPacer(256)
     pacer.observe(1, 0, 0.010)
