@@ -142,7 +142,9 @@ $(BIN)/python:
 	echo "Python 3.11 or newer with the venv module is needed; install one or name it: make setup PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-$(VENV)/.runtime-installed: requirements/runtime.txt requirements/models.txt requirements/cuda.txt pyproject.toml | $(BIN)/python
+# The version of the installed package follows git's tags: new ones make it install itself again.
+TAGS := $(wildcard .git/packed-refs .git/refs/tags)
+$(VENV)/.runtime-installed: requirements/runtime.txt requirements/models.txt requirements/cuda.txt pyproject.toml $(TAGS) | $(BIN)/python
 	@echo "Installing pinned dependencies into $(VENV); a few minutes the first time"
 ifeq ($(ACCELERATOR),cuda)
 	@$(PIP) -r requirements/cuda.txt

@@ -47,9 +47,11 @@ fi
 # The build asks the same package index as this machine: its pip settings, and what they name on this disk.
 python3 docker/pip_settings.py "$work/pip.conf" > "$work/volumes"
 mapfile -t volumes < "$work/volumes"
+# The version by git's tags, which `make setup` installs the reader of; without it the newest release, as everywhere.
+version=$(.venv/bin/python -m setuptools_scm 2>/dev/null || true)
 echo "Building the image"
 buildah bud --quiet --format docker --file docker/Dockerfile --target cpu --tag bindchat:cpu --build-arg "BASE=$BASE" \
-  --build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+  --build-arg "VERSION=$version" \
   --build-arg "REVISION=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "${volumes[@]}" . >/dev/null
 
 echo "Starting it on port $PORT"
@@ -70,6 +72,9 @@ status=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$PORT/v1/model
 answer=$(curl -fs -H 'Authorization: Bearer docker-check' "http://127.0.0.1:$PORT/v1/chat/completions" \
   -F prompt='What is this?' -F image=@docs/samples/cat.jpg) || { cat "$work/log" >&2; exit 1; }
 echo "$answer"
+label=$(buildah inspect --type image --format '{{index .OCIv1.Config.Labels "org.opencontainers.image.version"}}' bindchat:cpu)
+shown=$(curl -fs -H 'Authorization: Bearer docker-check' "http://127.0.0.1:$PORT/version")
+[[ "$shown" == *"\"$label\""* ]] || { echo "the image is labelled $label and says of itself $shown" >&2; exit 1; }
 grep -qi cat <<< "$answer" || { echo "the answer does not name the cat" >&2; exit 1; }
 stop || { echo "on SIGTERM the container ended with $?, not 0" >&2; exit 1; }
 server=''

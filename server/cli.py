@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from server import __version__
 from server.app import create_app
 from server.commands.api_commands import print_openapi
 from server.commands.batch_commands import batch_app
@@ -35,7 +36,6 @@ from server.wiring import build_service, damaged_files
 SAMPLE = Path("docs/samples/cat.jpg")
 
 app = typer.Typer(
-    help="BindChat: chat with pictures, sounds, films and shapes.",
     epilog="Exit codes: 0 done, 1 it ran and something failed, 2 the command or its settings are wrong.",
     no_args_is_help=True,
 )
@@ -54,6 +54,21 @@ SetOption = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option(help="A TOML file of settings; else BINDCHAT_CONFIG names one.")]
 ModelOption = Annotated[str | None, typer.Option(help="The model to serve: a name, or a converted folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"bindchat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version, and leave.")
+    ] = False,
+) -> None:
+    """BindChat: chat with pictures, sounds, films and shapes."""
 
 
 class WeightType(StrEnum):

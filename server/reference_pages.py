@@ -12,7 +12,8 @@ _CLI_INTRODUCTION = """# The command line
 
 Made by `python -m server.reference cli`; a test compares.
 
-Every command explains itself with `--help`, and `--install-completion` completes commands and options in your shell.
+Every command explains itself with `--help`, and `--install-completion` completes commands and options in your shell;
+`bindchat --version` says which one it is.
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 it ran and something failed,
 2 the command or its settings are wrong.
 """
