@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from core.telemetry import Measurement
 from server import __version__
+from server.process_memory import SubprocessMemoryCollector
 
 if TYPE_CHECKING:
     from engine.pipeline import MemoStats, PipelineHealth
@@ -29,6 +30,7 @@ class ServerMetrics:
     ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.registry.register(SubprocessMemoryCollector())
         self._of_requests()
         self._of_tokens()
         self._of_media()

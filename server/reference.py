@@ -60,7 +60,8 @@ def metrics_page() -> str:
     from engine.pipeline import MemoStats
 
     metrics = ServerMetrics(lambda: None, lambda: MemoStats(hits=0, misses=0, entries=0, size_bytes=0))
-    labels = {metric._name: metric._labelnames for metric in metrics.own()} | {"bindchat_memo_lookups": ("result",)}
+    labels = {metric._name: metric._labelnames for metric in metrics.own()}
+    labels |= {"bindchat_memo_lookups": ("result",), "bindchat_subprocess_resident_memory_bytes": ("kind",)}
     rows = [
         f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} "
         f"| {', '.join(labels.get(family.name, ()))} | {family.documentation} |"

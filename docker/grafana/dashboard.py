@@ -71,7 +71,14 @@ PANELS: list[tuple[str, str, list[tuple[str, str]]]] = [
         "percentunit",
         [("sum(bindchat_kv_cache_tokens_in_use) / sum(bindchat_kv_cache_tokens_total)", "in use")],
     ),
-    ("Memory", "bytes", [('process_resident_memory_bytes{job="bindchat"}', "{{instance}}")]),
+    (
+        "Memory",
+        "bytes",
+        [
+            ('process_resident_memory_bytes{job="bindchat"}', "{{instance}}"),
+            ('bindchat_subprocess_resident_memory_bytes{job="bindchat"}', "{{instance}} {{kind}}"),
+        ],
+    ),
     ("Engine stalled", "s", [("bindchat_engine_stalled_seconds", "{{instance}}")]),
     ("Engine restarts", "short", [("increase(bindchat_engine_restarts_total[1h])", "{{instance}}")]),
 ]

@@ -152,9 +152,10 @@ def test_dashboards_and_alerts_group_and_select_by_labels_that_their_metrics_hav
 
 def test_alerts_watch_the_queue_the_engine_the_errors_and_the_memory() -> None:
     rules = yaml.safe_load((ROOT / "docker" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
-    assert {"BindChatQueueGrowing", "BindChatEngineStalled", "BindChatErrors", "BindChatMemory"} <= {
-        rule["alert"] for rule in rules
-    }
+    expressions = {rule["alert"]: rule["expr"] for rule in rules}
+    assert {"BindChatQueueGrowing", "BindChatEngineStalled", "BindChatErrors", "BindChatMemory"} <= set(expressions)
+    held = {"process_resident_memory_bytes", "bindchat_subprocess_resident_memory_bytes"}
+    assert _metrics_of(expressions["BindChatMemory"]) == held
 
 
 def test_the_dashboard_is_the_one_its_script_writes() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -243,6 +247,27 @@ def test_metrics_tell_every_stage_of_a_chat_with_a_picture() -> None:
     assert rows["bindchat_kv_cache_tokens_total{}"] > 0
     assert rows["bindchat_kv_cache_tokens_in_use{}"] == 0
     assert [value for name, value in rows.items() if name.startswith("bindchat_build_info")] == [1]
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that one started, from the table of all processes."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended between the two lines
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    return [child for child, parent in parents.items() if parent == pid]
+
+
+def test_metrics_tell_the_memory_of_the_processes_that_decode_media() -> None:
+    with live_server() as server:
+        server.chat([{"type": "text", "text": "?"}, image_part(picture())])
+        told = samples(server)["bindchat_subprocess_resident_memory_bytes{media_decoder}"]
+        decoders = [
+            pid for pid in children_of(os.getpid()) if b"media.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in decoders)
+    assert decoders
+    assert told == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.1)
 
 
 def test_every_reference_of_the_api_description_leads_somewhere() -> None:
