@@ -73,7 +73,7 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"{", "a JSON text"),
 )
 
-_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
     (0, b"\xff\xd8\xff", "jpeg"),
     (0, b"GIF87a", "gif"),
@@ -115,7 +115,7 @@ def sniff(data: bytes) -> str | None:
         return "bmp"
     if _is_binary_stl(data):
         return "stl"
-    for offset, magic, container in _MAGIC:
+    for offset, magic, container in MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return container
     if head[:4] == b"\x1a\x45\xdf\xa3":

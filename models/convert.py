@@ -62,7 +62,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
+class FamilyFile:
     """How one family's file is laid out: the prefix of its decoder keys, those of its own keys, its prompt format."""
 
     decoder_prefix: str
@@ -70,11 +70,11 @@ class _Family:
     template: str = ALPACA_TEMPLATE
 
 
-_FAMILIES = {
-    "imagebind_llm": _Family("llama.", ("image_bind_", "prefix_query.")),
-    "llama_adapter_v2": _Family("llama.", ("clip_proj", "visual_", "adapter_query.")),
-    "llama_adapter_v1": _Family("", ("adapter_query.",)),
-    "llama_adapter_v2_chat": _Family("", ("adapter_query.",), BAIR_TEMPLATE),
+FAMILIES = {
+    "imagebind_llm": FamilyFile("llama.", ("image_bind_", "prefix_query.")),
+    "llama_adapter_v2": FamilyFile("llama.", ("clip_proj", "visual_", "adapter_query.")),
+    "llama_adapter_v1": FamilyFile("", ("adapter_query.",)),
+    "llama_adapter_v2_chat": FamilyFile("", ("adapter_query.",), BAIR_TEMPLATE),
 }
 
 
@@ -180,9 +180,9 @@ def convert(plan: ConversionPlan, report: Callable[[Progress], None] = lambda pr
 
 
 def _open(plan: ConversionPlan) -> _Parts:
-    if plan.family not in _FAMILIES:
-        raise CheckpointError(f"unknown adapter family {plan.family!r}; known: {', '.join(_FAMILIES)}")
-    family = _FAMILIES[plan.family]
+    if plan.family not in FAMILIES:
+        raise CheckpointError(f"unknown adapter family {plan.family!r}; known: {', '.join(FAMILIES)}")
+    family = FAMILIES[plan.family]
     prefix = family.decoder_prefix
     checkpoint = read_checkpoint(plan.adapter)
     state = tensors_of(plan.adapter, checkpoint.get("model", checkpoint))
@@ -275,7 +275,7 @@ def _writers(plan: ConversionPlan, parts: _Parts) -> Iterator[tuple[str, Callabl
     for name in _TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             yield name, partial(shutil.copyfile, tokenizer / name)
-    yield TEMPLATE_NAME, lambda path: write_text(path, _FAMILIES[plan.family].template)
+    yield TEMPLATE_NAME, lambda path: write_text(path, FAMILIES[plan.family].template)
     if (encoder_name := _encoder_name(plan)) is not None:
         yield encoder_name, partial(_write_encoder, plan)
     if plan.knn_index is not None:

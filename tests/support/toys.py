@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
 from fastapi import APIRouter
+from torch import Tensor, nn
 
 from core.errors import ConfigError
 from core.types import (
     AdapterPrompt,
+    AnyArray,
     BackendStats,
     Condition,
     DecodedMedia,
@@ -26,6 +29,7 @@ from core.types import (
 )
 from engine.backends import DecodingConfig
 from engine.experts import Expert, ExpertContext, ExpertMedium
+from models.adapters.options import AdapterOptions, last_layers
 from models.bundle import ModelBundle
 from models.tiny import load_tiny
 
@@ -66,6 +70,41 @@ class ToyAdapter:
         if vector is None:
             return None
         return AdapterPrompt(prompts=np.full(self._shape, float(vector.sum()), dtype=np.float32))
+
+
+class ToyFamily(nn.Module):
+    """One learnt prompt for all, as its released file has it under `toy.prompt`."""
+
+    takes_image_tokens = False
+    embedding_width = None
+
+    def __init__(self, prompt: Tensor) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(prompt)  # (L, P, D)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.prompt.shape[1]
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], options: AdapterOptions) -> Self:
+        return cls(state["toy.prompt"].unflatten(0, (-1, options.num_static_tokens)))
+
+    def adapted_layers(self, num_decoder_layers: int) -> tuple[int, ...]:
+        return last_layers(len(self.prompt), num_decoder_layers)
+
+    def condition(
+        self, vector: FloatArray | None, *, confidence: float | None = None, agrees: bool | None = None
+    ) -> Condition:
+        return AdapterPrompt(prompts=self.prompt.numpy())
+
+
+class ToyClassifier:
+    """Red or blue, whichever there is more of."""
+
+    def likeliest(self, pixels: AnyArray, num_names: int) -> list[tuple[str, float]]:
+        names = ["blue toy", "red toy"] if pixels[..., 2].mean() > pixels[..., 0].mean() else ["red toy", "blue toy"]
+        return list(zip(names, (0.75, 0.25), strict=True))[:num_names]
 
 
 def load_toy(dtype: torch.dtype) -> ModelBundle:
