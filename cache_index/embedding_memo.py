@@ -91,5 +91,6 @@ class EmbeddingMemo:
 
 
 def _entry_bytes(medium: EncodedMedium) -> int:
-    parts_bytes = 64 * len(medium.frame_times_s) + 512 * len(medium.embedding.scenes)
-    return _ENTRY_BYTES + parts_bytes + int(medium.embedding.vector.nbytes)
+    scenes, vector = medium.embedding.scenes, medium.embedding.vector
+    vectors_bytes = vector.nbytes + sum(scene.vector.nbytes for scene in scenes if scene.vector is not None)
+    return _ENTRY_BYTES + 64 * len(medium.frame_times_s) + 512 * len(scenes) + int(vectors_bytes)

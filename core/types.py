@@ -75,13 +75,17 @@ class DecodedMedia:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A stretch of a film; `share` is its part of the embedding, 0 for one too short to count."""
+    """A stretch of a film; `share` is its part of the embedding, 0 for one too short to count.
+
+    `vector` is the unit row `(E,)` of the scene alone.
+    """
 
     start_s: float
     end_s: float
     share: float
     name: str
     confidence: float | None
+    vector: FloatArray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,21 @@ class Embedding:
     encoder_id: str
     confidence: float | None = None
     scenes: tuple[Scene, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of the unlike things that media add up to: a medium, counted from 0 among those in scope, or a film's scene.
+
+    `vector` is its unit row `(E,)`. `name` is what it is called where that is known; else its vector tells.
+    """
+
+    medium: int
+    modality: Modality
+    vector: FloatArray = field(repr=False, compare=False)
+    weight: float
+    confidence: float | None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

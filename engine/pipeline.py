@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from cache_index.embedding_memo import MemoStats as MemoStats
@@ -13,6 +13,7 @@ from core.errors import InvalidRequest, NotReady, Overloaded, UnknownName
 from core.telemetry import EventLog, StageTimer
 from core.types import (
     CacheChoice,
+    ChatMessage,
     ChatRequest,
     DecoderBackend,
     DecodeRequest,
@@ -20,6 +21,7 @@ from core.types import (
     Modality,
     TokenEvent,
 )
+from engine.blends import BlendReader
 from engine.conditioning import Conditioner
 from engine.encoding.caches import CacheReport
 from engine.encoding.service import (
@@ -32,10 +34,11 @@ from engine.encoding.service import (
 )
 from engine.experts.context import with_context, with_room
 from engine.experts.service import ExpertReport, ExpertService
-from engine.prompting import PromptBuilder, conversation_key, media_in_scope
+from engine.prompting import PromptBuilder, decode_requests, media_in_scope
 from engine.streams import merge
 from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
+from models.mini.part_names import NamedPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,8 @@ class Preparation:
 
     `is_conditioned` is False without media, and when the question does not concern them. `cache` is what the visual
     cache did, None when the embedding stayed as it was; `memo` whether media were known; `experts` what they said.
-    `started_ns` is when each stage began, since 1970; `verdict` what was judged about a yes-or-no question.
+    `started_ns` is when each stage began, since 1970; `verdict` what was judged about a yes-or-no question,
+    `parts` what a blend of unlike things was taken for.
     """
 
     media: tuple[MediumReport, ...]
@@ -110,6 +114,7 @@ class Preparation:
     started_ns: Mapping[str, int] = field(default_factory=dict)
     experts: tuple[ExpertReport, ...] = ()
     verdict: bool | None = None
+    parts: tuple[NamedPart, ...] = ()
 
 
 def _ignore(preparation: Preparation) -> None:
@@ -137,6 +142,7 @@ class Pipeline:
         self._log = EventLog("pipeline")
         self._prompts = PromptBuilder(bundle, max_context=min(config.max_context, bundle.decoder.config.max_context))
         self._conditioner = Conditioner(bundle, self._log)
+        self._blends = BlendReader(bundle)
         self._watchdog = Watchdog(config.stall_after_s, clock)
         self._running = AsyncExitStack()
         self._is_ready = False
@@ -297,13 +303,19 @@ class Pipeline:
         with timer.stage("cache"):
             joint = await self._encoding.refine(joint, request.cache) if joint else None
         reports = joint.media if joint else ()
-        if said:
-            with timer.stage("prompt"):
-                prompts, said = self._with_experts(request, prompts, said)
-        is_conditioned = self._prompts.is_conditioned(request, with_context=any(r.in_prompt for r in said))
+        with timer.stage("prompt"):
+            prompts, said = self._with_experts(request, prompts, said)
+            has_context = any(report.in_prompt for report in said)
+            concerns = not has_context and self._prompts.is_conditioned(request)
+            blend = await self._blends.read(request, joint.parts if joint and concerns else ())
+            if blend.messages and (prompt := self._fitting(request, blend.messages)):
+                prompts, has_context = (prompt,), True
+        is_conditioned = self._prompts.is_conditioned(request, with_context=has_context)
         with timer.stage("condition"):
             vector = joint.vector if joint and is_conditioned else None
-            condition, verdict = await self._conditioner.condition(request, vector, joint_confidence(reports))
+            condition, verdict = await self._conditioner.condition(
+                request, vector, joint_confidence(reports), [named.part for named in blend.parts]
+            )
         self._log.event(
             "request_prepared",
             request_id=request.request_id,
@@ -312,25 +324,9 @@ class Pipeline:
             stages_ms=timer.milliseconds,
         )
         known: dict[str, Any] = {"cache": joint.cache, "memo": joint.memo, "experts": tuple(said)} if joint else {}
-        known |= {"started_ns": timer.started_ns, "verdict": verdict}
+        known |= {"started_ns": timer.started_ns, "verdict": verdict, "parts": blend.parts}
         on_prepared(Preparation(media=reports, stages_ms=timer.milliseconds, is_conditioned=is_conditioned, **known))
-        seed, conversation = request.sampling.seed, conversation_key(request, condition)
-        return [
-            DecodeRequest(
-                request_id=f"{request.request_id}/{place * request.num_choices + choice}",
-                token_ids=token_ids,
-                sampling=replace(request.sampling, seed=None if seed is None else seed + choice),
-                condition=condition,
-                continues_text=bool(request.raw_prompts),
-                tenant=request.tenant,
-                priority=request.priority,
-                deadline_s=request.deadline_s,
-                conversation=conversation,
-                is_streamed=request.stream,
-            )
-            for place, token_ids in enumerate(prompts)
-            for choice in range(request.num_choices)
-        ]
+        return decode_requests(request, prompts, condition)
 
     async def _read_media(
         self, request: ChatRequest, media: Sequence[MediaBlob]
@@ -355,20 +351,25 @@ class Pipeline:
         self, request: ChatRequest, prompts: tuple[tuple[int, ...], ...], said: list[ExpertReport]
     ) -> tuple[tuple[tuple[int, ...], ...], list[ExpertReport]]:
         """Return the prompt with what the experts said, as much of it as fits; the client's own words are never cut."""
-        experts = cast("ExpertService", self._experts)
-        room = experts.max_chars
+        room = self._experts.max_chars if self._experts and said else 0
         while room:
+            experts = cast("ExpertService", self._experts)
             reports = with_room(said, room)
             if not any(report.in_prompt for report in reports):
                 break
-            try:
-                prompt = self._prompts.build(request, with_context(request.messages, reports, experts.wording))
-                self._reserve(request, [prompt])
-            except (InvalidRequest, Overloaded):
-                room //= 2
-            else:
+            if prompt := self._fitting(request, with_context(request.messages, reports, experts.wording)):
                 return (prompt,), reports
+            room //= 2
         return prompts, with_room(said, 0)
+
+    def _fitting(self, request: ChatRequest, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """Return the prompt of messages with a context, its tokens reserved, or nothing when it does not fit."""
+        try:
+            prompt = self._prompts.build(request, messages)
+            self._reserve(request, [prompt])
+        except (InvalidRequest, Overloaded):
+            return ()
+        return prompt
 
     def _reserve(self, request: ChatRequest, prompts: Sequence[Sequence[int]]) -> None:
         """Count the tokens of an admitted request. Raises `Overloaded` beyond the bound."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.errors import PromptTooLong
-from core.types import BindScope, ChatMessage, ChatRequest, Condition, MediaBlob, Tokenizer
+from core.types import BindScope, ChatMessage, ChatRequest, Condition, DecodeRequest, MediaBlob, Tokenizer
 from engine.tool_prompt import turns_with_tools
 from models.bundle import ModelBundle
 
@@ -76,6 +77,29 @@ def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[M
         return tuple(blob for message in messages for blob in message.media)
     with_media = (message.media for message in reversed(messages) if message.role == "user" and message.media)
     return next(with_media, ())
+
+
+def decode_requests(
+    request: ChatRequest, prompts: Sequence[tuple[int, ...]], condition: Condition
+) -> list[DecodeRequest]:
+    """Return one decode request per reply, those of one prompt together; choice i of each draws with `seed + i`."""
+    seed, conversation = request.sampling.seed, conversation_key(request, condition)
+    return [
+        DecodeRequest(
+            request_id=f"{request.request_id}/{place * request.num_choices + choice}",
+            token_ids=token_ids,
+            sampling=replace(request.sampling, seed=None if seed is None else seed + choice),
+            condition=condition,
+            continues_text=bool(request.raw_prompts),
+            tenant=request.tenant,
+            priority=request.priority,
+            deadline_s=request.deadline_s,
+            conversation=conversation,
+            is_streamed=request.stream,
+        )
+        for place, token_ids in enumerate(prompts)
+        for choice in range(request.num_choices)
+    ]
 
 
 def conversation_key(request: ChatRequest, condition: Condition) -> str:

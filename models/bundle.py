@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.types import Adapter, Modality, ModalityEncoder, Tokenizer
 from models.llama.model import Llama
+from models.mini.part_names import PartNames
 from models.mini.relevance import MediaQuestions
 from models.mini.verdicts import Verdicts
 
@@ -31,13 +32,14 @@ class ModelBundle:
 
     `conditioned_tokenizer` renders the prompts of requests with media, for an adapter trained without the template's
     default system turn; None renders them as every other prompt. `sources` maps a file's name to its sha256.
-    `takes_image_tokens`: the adapter's vector is one image's tokens, not to be blended or normalised.
-    `embedding_width` is that of the joint embedding the adapter takes, None when it takes none. `cache_index` is the
-    model's own visual cache: an index folder, or an official FAISS file. `space_id` names the joint space where several
-    encoders with ids of their own share one. `folder` is where a converted model was loaded from. `media_questions`
-    tells which questions concern the media beside them; the others are answered by the base model alone. None takes
-    every question for one about the media. `verdicts` judges yes-or-no questions about them, for an adapter that
-    says what was judged; None leaves it to the decoder. `conditions_context` False: an adapter that never saw an
+    `takes_image_tokens`: the adapter's vector is one image's tokens, not to be blended or normalised. `embedding_width`
+    is that of the joint embedding the adapter takes, None when it takes none. `cache_index` is the model's own visual
+    cache: an index folder, or an official FAISS file. `space_id` names the joint space where several encoders with ids
+    of their own share one. `folder` is where a converted model was loaded from. `media_questions` tells which questions
+    concern the media beside them; the others are answered by the base model alone. None takes every question for one
+    about the media. `verdicts` judges yes-or-no questions about them, for an adapter that says what was judged; None
+    leaves it to the decoder. `part_names` names the unlike parts of a blend, for an adapter that says one thing only;
+    the prompt then tells them. None conditions on the blend. `conditions_context` False: an adapter that never saw an
     expert's text in training talks over it, so a prompt that holds such a text is answered by the base model alone.
     """
 
@@ -56,6 +58,7 @@ class ModelBundle:
     folder: Path | None = None
     media_questions: MediaQuestions | None = None
     verdicts: Verdicts | None = None
+    part_names: PartNames | None = None
     conditions_context: bool = True
 
     @property

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from core.types import Modality
+from core.types import Modality, Scene
 
 if TYPE_CHECKING:
     from engine.encoding.caches import CacheReport, ItemMetadata, Neighbour
     from engine.encoding.service import MediumReport
     from engine.experts.service import ExpertReport
+    from models.mini.part_names import NamedPart
 
 
 def medium_object(report: MediumReport) -> dict[str, Any]:
@@ -36,6 +36,18 @@ def expert_object(report: ExpertReport) -> dict[str, Any]:
         "elapsed_ms": report.elapsed_ms,
         "from_memo": report.from_memo,
         "error": report.error,
+    }
+
+
+def part_object(named: NamedPart) -> dict[str, Any]:
+    """Return what one of the unlike things of a blend was taken for, the runner-up where the encoder is unsure."""
+    part = named.part
+    return {
+        "medium": part.medium,
+        "name": named.name,
+        "other": named.other,
+        "weight": part.weight,
+        "confidence": part.confidence,
     }
 
 
@@ -73,7 +85,7 @@ def _sampled(report: MediumReport) -> dict[str, Any]:
                 "frame_times_s": [round(time_s, 3) for time_s in report.frame_times_s],
                 "width_px": shape[2],
                 "height_px": shape[1],
-                "scenes": [asdict(scene) for scene in report.scenes],
+                "scenes": [_scene_object(scene) for scene in report.scenes],
             }
         case Modality.AUDIO if len(shape) == 2 and report.sample_rate_hz:
             seconds = shape[1] / report.sample_rate_hz
@@ -81,3 +93,8 @@ def _sampled(report: MediumReport) -> dict[str, Any]:
         case Modality.POINT_CLOUD:
             return {"num_points": shape[0]}
     return {"shape": list(shape)}
+
+
+def _scene_object(scene: Scene) -> dict[str, Any]:
+    fields = ("start_s", "end_s", "share", "name", "confidence")
+    return {name: getattr(scene, name) for name in fields}

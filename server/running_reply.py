@@ -12,7 +12,7 @@ from core.types import ChatRequest
 from server.choice_stream import ChoiceStream
 from server.completions import Reply
 from server.context import AppContext, Service
-from server.media_reports import cache_object, expert_object, medium_object
+from server.media_reports import cache_object, expert_object, medium_object, part_object
 from server.trace import RequestTrace
 from server.usage import media_usage
 
@@ -100,6 +100,8 @@ class RunningReply:
         self.reply.bind["cache"] = None if preparation.cache is None else cache_object(preparation.cache)
         if preparation.experts:
             self.reply.bind["experts"] = [expert_object(report) for report in preparation.experts]
+        if preparation.parts:
+            self.reply.bind["parts"] = [part_object(named) for named in preparation.parts]
         if preparation.verdict is not None:
             self.reply.bind["verdict"] = "yes" if preparation.verdict else "no"
         self.trace.memo = preparation.memo

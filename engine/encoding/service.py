@@ -14,10 +14,11 @@ from typing import Any, Literal, TypeVar
 from cache_index.embedding_memo import EmbeddingMemo, MemoKey, MemoStats
 from core.errors import InvalidRequest
 from core.telemetry import Measurements, StageTimer
-from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Scene
+from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Part, Scene
 from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
 from engine.encoding.medium import Decode, MediumEncoder, MediumEncoding
+from engine.encoding.parts import parts_of
 from engine.encoding.sharing import SharedWork
 
 T = TypeVar("T")
@@ -47,11 +48,15 @@ class MediumReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointEmbedding:
-    """The blend `(E,)` of some media, what became of each, and what the visual cache did, None when it did nothing."""
+    """The blend `(E,)` of some media, what became of each, and what the visual cache did, None when it did nothing.
+
+    `parts` are the unlike things that it is the sum of, none when the media show one thing.
+    """
 
     vector: FloatArray
     media: tuple[MediumReport, ...]
     cache: CacheReport | None = None
+    parts: tuple[Part, ...] = ()
 
     @property
     def memo(self) -> MemoUse | None:
@@ -108,8 +113,9 @@ class EncodingService:
         `decode` replaces the decoder for a request that shares what it decodes.
         """
         rows = await gather_or_cancel([self._embed_one(blob, tenant, decode) for blob in media])
-        vector = self._blend([embedding.vector for embedding, _ in rows], [blob.weight for blob in media])
-        return JointEmbedding(vector=vector, media=tuple(report for _, report in rows))
+        embeddings, reports = [row for row, _ in rows], tuple(report for _, report in rows)
+        vector = self._blend([row.vector for row in embeddings], [blob.weight for blob in media])
+        return JointEmbedding(vector=vector, media=reports, parts=parts_of(media, embeddings))
 
     async def refine(self, joint: JointEmbedding, choice: CacheChoice | None) -> JointEmbedding:
         """Return the embedding as the visual cache leaves it; without a choice, as the model's own defaults say.
@@ -125,7 +131,7 @@ class EncodingService:
             return joint
         with self._measurements.timed("cache_search"):
             vector, report = await asyncio.to_thread(self._caches.refine, joint.vector, *chosen)
-        return replace(joint, vector=vector, cache=report)
+        return replace(joint, vector=vector, cache=report, parts=())  # what was found stands for the whole
 
     async def encode(self, blob: MediaBlob, tenant: str, decode: Decode | None = None) -> MediumEncoding:
         """Return one encoded medium, from the memo if it is known there."""

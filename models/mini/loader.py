@@ -25,9 +25,11 @@ from models.mini.assets import (
     picture_network_file,
     text_network_file,
 )
+from models.mini.audio import MiniAudioEncoder
 from models.mini.audio_files import AudioEncoderChoice, audio_sources, load_audio_encoder
 from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
-from models.mini.points import load_point_encoder
+from models.mini.part_names import PartNames
+from models.mini.points import MiniPointEncoder, load_point_encoder
 from models.mini.relevance import MediaQuestions
 from models.mini.text import MiniTextEncoder
 from models.mini.verdicts import load_verdicts
@@ -58,18 +60,17 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
     files += audio_sources(audio_encoder)
     sources = {path.name: digest if path == WEIGHTS else file_sha256(path) for path in files}
     text_encoder = MiniTextEncoder(text_network_file(), f"mini-text-{sources[text_network_file().name][:16]}")
+    naming: dict[Modality, MiniImageEncoder | MiniAudioEncoder | MiniPointEncoder] = {
+        Modality.IMAGE: encoder,
+        Modality.AUDIO: load_audio_encoder(audio_encoder),
+        Modality.POINT_CLOUD: load_point_encoder(POINT_WEIGHTS),
+    }
     return ModelBundle(
         name="mini",
         decoder=decoder,
         tokenizer=tokenizer,
         adapter=adapter,
-        encoders={
-            Modality.IMAGE: encoder,
-            Modality.VIDEO: MiniVideoEncoder(encoder),
-            Modality.AUDIO: load_audio_encoder(audio_encoder),
-            Modality.TEXT: text_encoder,
-            Modality.POINT_CLOUD: load_point_encoder(POINT_WEIGHTS),
-        },
+        encoders={**naming, Modality.VIDEO: MiniVideoEncoder(encoder), Modality.TEXT: text_encoder},
         embedding_width=BRIDGE.embedding_width,
         cache_index=GALLERY if GALLERY.is_dir() else None,  # its recipe begins without one
         cache_options=CACHE_OPTIONS,
@@ -79,6 +80,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         conditions_context=False,  # with the condition it names the picture and passes over what is written in it
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
         verdicts=load_verdicts(tensors, lambda text: text_encoder.embed([text])[0], str(WEIGHTS)),
+        part_names=PartNames({m: (e.names, e.name_vectors) for m, e in naming.items()}),
     )
 
 

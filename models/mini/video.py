@@ -79,6 +79,7 @@ class MiniVideoEncoder:
             share=0.0,
             name=self._pictures.names[int((self._pictures.name_vectors @ mean).argmax())],
             confidence=float(np.mean(sureness)) if sureness else None,
+            vector=mean,
         )
 
 

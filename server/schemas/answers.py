@@ -125,6 +125,16 @@ class ExpertTrace(Answer):
     error: str | None
 
 
+class PartTrace(Answer):
+    """What one of the unlike things of a blend was taken for; `other` is the runner-up where that is unsure."""
+
+    medium: int
+    name: str
+    other: str | None
+    weight: float
+    confidence: float | None
+
+
 class BindTrace(BaseModel):
     """What the model saw, when `bind.trace` asked for it."""
 
@@ -135,6 +145,7 @@ class BindTrace(BaseModel):
     stages_ms: dict[str, float]
     cache: CacheTrace | None
     experts: list[ExpertTrace] = []  # left out when no expert was asked
+    parts: list[PartTrace] = []  # left out when the media show one thing
     verdict: Literal["yes", "no"] | None = None  # left out unless a yes-or-no question was judged
 
 

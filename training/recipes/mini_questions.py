@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from models.mini.articles import article
 from training.recipes import mini_wordings as words
 from training.recipes.mini_pictures import Name
 
@@ -40,24 +41,6 @@ class Thing:
     beside: tuple[Name, ...] = ()
     near: tuple[Name, ...] = ()
     synonyms: tuple[str, ...] = ()
-
-
-def is_bare(name: str) -> bool:
-    """Say whether English gives the name no article: a mass, or something that is done."""
-    last = name.split()[-1].lower()
-    if name.lower() in words.BARE or last in ("music", "water", "food", "paper", "metal", "teeth"):
-        return True
-    return last.endswith("ing") and last not in words.COUNTED
-
-
-def article(name: str) -> str:
-    """Return the name with a, an or some; masses and proper names keep it bare where English does."""
-    if is_bare(name):
-        return name
-    if name.endswith("pajamas") or (name.endswith("s") and not name.endswith(("ss", "us", "is", "as", "os", "lens"))):
-        return f"some {name}" if " of " not in name else f"a {name}"
-    vowel = name[0].lower() in "aeiou" and not name.lower().startswith(("uni", "eu", "one-", "ukulele"))
-    return f"{'an' if vowel or name.lower().startswith('hourglass') else 'a'} {name}"
 
 
 def _listed(thing: Thing) -> str:

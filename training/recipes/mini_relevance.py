@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from models.mini.articles import article
 from models.mini.relevance import NUM_BUCKETS, buckets_of
 from training.recipes import mini_wordings as words
 from training.recipes.mini_pictures import Name
-from training.recipes.mini_questions import IS_OF_SENSE, article
+from training.recipes.mini_questions import IS_OF_SENSE
 
 NUM_STEPS, BATCH, RATE = 600, 512, 0.05
 WORD_DROPOUT = 0.15

@@ -6,10 +6,11 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
+from models.mini.articles import article
 from training.recipes import mini_verdict_words as verdict_words
 from training.recipes import mini_wordings as words
 from training.recipes.mini_pictures import Name
-from training.recipes.mini_questions import IS_OF_SENSE, Thing, article, overlap
+from training.recipes.mini_questions import IS_OF_SENSE, Thing, overlap
 from training.recipes.mini_relevance import MEDIA, media_questions
 
 MARK = "\ua66e"  # a letter that stands before every word that is asked for

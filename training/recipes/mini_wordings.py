@@ -124,17 +124,3 @@ NO_ONE_SAYS = frozenset(
     {"object", "device", "structure", "instrument", "machine", "landscape", "fabric", "person", "human sound", "music",
      "animal sound", "sound of nature", "sound of water", "container", "animal"}
 )  # fmt: skip
-BARE = frozenset(  # names that take no article
-    {"rain", "snow", "fog", "lightning", "sand", "ice", "fire", "smoke", "grass", "thunder", "wind", "water", "music",
-     "speech", "laughter", "applause", "traffic", "silence", "noise", "static", "mains hum", "steam", "wood", "liquid",
-     "spray", "artillery", "conversation", "bread", "cheese", "butter", "honey", "rice", "soup", "salad", "spaghetti",
-     "pasta", "sushi", "popcorn", "bacon", "meat", "chocolate", "ice cream", "candy", "milk", "tea", "coffee", "beer",
-     "wine", "juice", "champagne", "soda", "hot chocolate", "toilet paper", "toothpaste", "soap", "hair", "corn",
-     "garlic", "broccoli", "spinach", "cauliflower", "lettuce", "celery", "curry", "cereal", "ivy", "clover", "bamboo",
-     "cutlery", "birdsong", "hail", "heavy rain", "light rain", "strong wind", "hip hop music", "beatboxing", "opera",
-     "breaking glass", "chopping wood", "cracking wood", "thunder and rain", "night sky", "ocean spray", "countryside"}
-)  # fmt: skip
-COUNTED = frozenset({"string", "clothing", "ring", "wing", "king", "spring", "building", "painting", "earring", "swing",
-                     "bearing", "dumpling", "seedling", "railing", "awning", "ceiling",
-                     "pudding", "herring", "duckling", "starling", "sting", "sibling",
-                     "lightning", "ding", "zing", "boing", "stocking", "covering", "carving", "drawing"})  # fmt: skip

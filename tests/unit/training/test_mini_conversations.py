@@ -9,10 +9,11 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.unrelated import QUESTIONS
+from models.mini.articles import article
 from training.recipes.mini_chat import is_plain
 from training.recipes.mini_held_out import HELD_OUT, is_held_out
 from training.recipes.mini_pictures import Name
-from training.recipes.mini_questions import Interviewer, Thing, article, say_heard, say_name, say_what
+from training.recipes.mini_questions import Interviewer, Thing, say_heard, say_name, say_what
 from training.recipes.mini_topics import plain_questions
 
 DOG = Name("dog", "dog", ("animal",))

@@ -6,9 +6,10 @@ import random
 
 import pytest
 
+from models.mini.articles import article
 from models.mini.assets import VOCABULARY
 from training.recipes.mini_pictures import Name, choose_unseen, extra_names, read_vocabulary, split_of
-from training.recipes.mini_questions import IS_OF_SENSE, Interviewer, Thing, article, say_caption, say_what
+from training.recipes.mini_questions import IS_OF_SENSE, Interviewer, Thing, say_caption, say_what
 
 DOG = Thing("golden retriever", "dog", ("animal",), "Labrador retriever")
 UNSURE = Thing("ketch", "boat", ("vehicle",), "windmill", unsure=True)

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
+from models.mini.articles import article
 from training.recipes.mini import add_verdicts, keep_parts
 from training.recipes.mini_pictures import Name
-from training.recipes.mini_questions import Thing, article
+from training.recipes.mini_questions import Thing
 from training.recipes.mini_verdict_pairs import MARK, Asker, draw_form, other_questions, verdict_questions
 from training.recipes.mini_verdict_words import HELD_OUT_ASKS
 

@@ -1,0 +1,47 @@
+"""Blends of unlike media: what each part is called, told to the decoder beside the last question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from core.types import ChatMessage, ChatRequest, Part
+from engine.prompting import last_question
+from models.bundle import ModelBundle
+from models.mini.part_names import NamedPart, PartNames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blend:
+    """The named parts of a blend, none where it is taken for one thing; `messages` tell them, none where they do not.
+
+    A question that is judged needs no telling: its verdict is about one of the parts.
+    """
+
+    parts: tuple[NamedPart, ...] = ()
+    messages: tuple[ChatMessage, ...] = ()
+
+
+class BlendReader:
+    """Read blends for one model, off the event loop."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        self._part_names, self._verdicts = bundle.part_names, bundle.verdicts
+
+    async def read(self, request: ChatRequest, parts: Sequence[Part]) -> Blend:
+        """Return what the parts are called and the messages that say so; nothing for one thing and beside tools."""
+        if self._part_names is None or not parts or request.tools:
+            return Blend()
+        return await asyncio.to_thread(self._read, self._part_names, request, parts)
+
+    def _read(self, part_names: PartNames, request: ChatRequest, parts: Sequence[Part]) -> Blend:
+        named = part_names.name(parts)
+        messages, question = request.messages, last_question(request.messages)
+        if len(named) < 2:
+            return Blend()
+        if self._verdicts is not None and self._verdicts.asked_for(question):
+            return Blend(parts=named)
+        place = max(place for place, message in enumerate(messages) if message.role == "user")
+        turn = replace(messages[place], text=part_names.told(named, question))
+        return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]))

@@ -1,0 +1,85 @@
+"""The unlike things that the media of a request add up to: what an answer about all of them should name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from core.types import Embedding, FloatArray, MediaBlob, Modality, Part, Scene
+
+NAMED_FROM = 0.4  # of the heaviest weight: what weighs less colours the sum and is no part of it
+TOO_ALIKE = 0.6  # cosine: a picture and a sound of dogs are one thing
+_NAME = re.compile(r"[^\W_]+(?:[ '’-][^\W_]+){0,4}")  # a text that is a name already
+_MAX_NAME_CHARS = 40
+
+
+def parts_of(media: Sequence[MediaBlob], rows: Sequence[Embedding]) -> tuple[Part, ...]:
+    """Return the unlike parts of a sum, in the order of the media; none where the media show one thing.
+
+    A film counts once for each subject of its scenes, weighed by how long it is shown. What weighs less than
+    `NAMED_FROM` of the heaviest part, or is like a heavier one, is no part. A sum that subtracts has none: its point is
+    what remains.
+    """
+    if any(blob.weight < 0 for blob in media):
+        return ()
+    things = [thing for place, pair in enumerate(zip(media, rows, strict=True)) for thing in _things(place, *pair)]
+    if len(things) < 2:
+        return ()
+    by_weight = sorted(range(len(things)), key=lambda i: -things[i].weight)
+    kept: list[int] = []
+    for i in by_weight:
+        is_heavy = things[i].weight >= NAMED_FROM * things[by_weight[0]].weight
+        if is_heavy and all(not _alike(things[i].vector, things[other].vector) for other in kept):
+            kept.append(i)
+    return tuple(things[i] for i in sorted(kept)) if len(kept) > 1 else ()
+
+
+def _things(place: int, blob: MediaBlob, row: Embedding) -> list[Part]:
+    subjects = _subjects(row.scenes)
+    if len(subjects) < 2:
+        unit = row.vector / max(float(np.linalg.norm(row.vector)), 1e-12)
+        name = _own_name(blob)
+        return [Part(medium=place, modality=blob.modality, vector=unit, weight=blob.weight,
+                     confidence=row.confidence, name=name)]  # fmt: skip
+    longest_s = max(length_s for _, _, length_s in subjects)
+    return [
+        Part(
+            medium=place,
+            modality=blob.modality,
+            vector=vector,
+            weight=blob.weight * length_s / longest_s,
+            confidence=scene.confidence,
+            name=scene.name,
+        )
+        for scene, vector, length_s in subjects
+    ]
+
+
+def _subjects(scenes: Sequence[Scene]) -> list[tuple[Scene, FloatArray, float]]:
+    """Return the longest scene of each subject of a film, its vector, and how long the subject is shown, in seconds."""
+    found: list[tuple[Scene, FloatArray, float]] = []
+    for scene in sorted(scenes, key=lambda scene: scene.start_s - scene.end_s):
+        if scene.vector is None:
+            continue
+        length_s = scene.end_s - scene.start_s
+        for place, (first, vector, total_s) in enumerate(found):
+            if _alike(scene.vector, vector):
+                found[place] = (first, vector, total_s + length_s)
+                break
+        else:
+            found.append((scene, scene.vector, length_s))
+    return sorted(found, key=lambda subject: subject[0].start_s)
+
+
+def _alike(one: FloatArray, other: FloatArray) -> bool:
+    return float(one @ other) > TOO_ALIKE
+
+
+def _own_name(blob: MediaBlob) -> str:
+    """Return a short text as its own name, nothing for any other medium."""
+    if blob.modality is not Modality.TEXT or len(blob.data) > 4 * _MAX_NAME_CHARS:
+        return ""
+    text = blob.data.decode(errors="replace").strip()
+    return text if len(text) <= _MAX_NAME_CHARS and _NAME.fullmatch(text) else ""
