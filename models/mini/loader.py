@@ -80,7 +80,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         conditions_context=False,  # with the condition it names the picture and passes over what is written in it
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
         verdicts=load_verdicts(tensors, lambda text: text_encoder.embed([text])[0], str(WEIGHTS)),
-        part_names=PartNames({m: (e.names, e.name_vectors) for m, e in naming.items()}),
+        part_names=PartNames({m: (e.names, e.name_vectors) for m, e in {**naming, Modality.VIDEO: encoder}.items()}),
     )
 
 

@@ -23,7 +23,7 @@ CLAUSES = {  # one medium, several
     Modality.POINT_CLOUD: ("the shape is {}", "the shapes are {}"),
     Modality.TEXT: ("the text says {}", "the texts say {}"),
 }
-CONTEXT = 'What is shown:\n"""\n{sentence}\n"""\n\nQuestion: {question}'
+CONTEXT = "<context>{told}</context>\n{question}\nAnswer from the context in one sentence."  # measured: RESULTS.md
 NO_QUESTION = "What is this?"
 
 
@@ -37,7 +37,10 @@ class NamedPart:
 
     @property
     def phrase(self) -> str:
-        """The name as a sentence says it."""
+        """The name as a sentence says it; a text with an article or a proper name as it stands."""
+        is_text = self.part.modality is Modality.TEXT
+        if is_text and (self.name[0].isupper() or self.name.lower().startswith(("a ", "an ", "the ", "some "))):
+            return self.name
         return f"maybe {article(self.name)} or {article(self.other)}" if self.other else article(self.name)
 
 
@@ -62,10 +65,9 @@ class PartNames:
         for part in named:
             groups.setdefault(part.part.modality, []).append(part)
         clauses = [_clause(modality, own) for modality, own in groups.items()]
-        sentence = _joined(clauses, ", and ")
-        return CONTEXT.format(
-            sentence=f"{sentence[0].upper()}{sentence[1:]}.", question=question.strip() or NO_QUESTION
-        )
+        everything = _joined([part.phrase for part in named], " and ")
+        told = f"This is {everything}. {_sentence(_joined(clauses, ', and '))}"
+        return CONTEXT.format(told=told, question=question.strip() or NO_QUESTION)
 
     def _named(self, part: Part) -> NamedPart:
         names, rows = self._banks.get(part.modality, self._all)
@@ -87,3 +89,7 @@ def _clause(modality: Modality, named: Sequence[NamedPart]) -> str:
 def _joined(phrases: Sequence[str], last: str) -> str:
     *most, end = phrases
     return f"{', '.join(most)}{last}{end}" if most else end
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
