@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from core.types import ChatMessage, ChatRequest, Part
 from engine.prompting import last_question
 from models.bundle import ModelBundle
-from models.mini.part_names import NamedPart, PartNames
+from models.mini.part_names import NamedPart as NamedPart
+from models.mini.part_names import PartNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from core.types import (
     Modality,
     TokenEvent,
 )
-from engine.blends import BlendReader
+from engine.blends import BlendReader, NamedPart
 from engine.conditioning import Conditioner
 from engine.encoding.caches import CacheReport
 from engine.encoding.service import (
@@ -38,7 +38,6 @@ from engine.prompting import PromptBuilder, decode_requests, media_in_scope
 from engine.streams import merge
 from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
-from models.mini.part_names import NamedPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from core.types import Modality, Scene
 
 if TYPE_CHECKING:
+    from engine.blends import NamedPart
     from engine.encoding.caches import CacheReport, ItemMetadata, Neighbour
     from engine.encoding.service import MediumReport
     from engine.experts.service import ExpertReport
-    from models.mini.part_names import NamedPart
 
 
 def medium_object(report: MediumReport) -> dict[str, Any]:

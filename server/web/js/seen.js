@@ -67,6 +67,7 @@ export function seenPanel(bind, usage) {
     { class: "seen" },
     element("summary", {}, media.length ? "What the model saw" : "How it was answered"),
     element("ul", {}, ...media.map(mediumRow)),
+    bind.parts ? element("p", { class: "usage" }, `Named one by one: ${bind.parts.map((part) => part.name).join(", ")}`) : null,
     neighbourPart(bind.cache, neighbours),
     element("table", {}, element("tbody", {}, ...stageRows(stages))),
     usage ? element("p", { class: "usage" }, `${usage.prompt_tokens} tokens read, ${usage.completion_tokens} written`) : null,
