@@ -75,10 +75,7 @@ class DecodedMedia:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A stretch of a film; `share` is its part of the embedding, 0 for one too short to count.
-
-    `vector` is the unit row `(E,)` of the scene alone.
-    """
+    """A stretch of a film, its unit row `(E,)` and `share` in the embedding, 0 for one too short to count."""
 
     start_s: float
     end_s: float
@@ -92,29 +89,13 @@ class Scene:
 class Embedding:
     """A row of a joint space. `vector` is `(E,)` float32; `encoder_id` is part of every cache key.
 
-    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name, where it has one. `scenes` are those
-    of a film, where the encoder tells them apart.
+    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name; `scenes` are those of a film.
     """
 
     vector: FloatArray
     encoder_id: str
     confidence: float | None = None
     scenes: tuple[Scene, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One of the unlike things that media add up to: a medium, counted from 0 among those in scope, or a film's scene.
-
-    `vector` is its unit row `(E,)`. `name` is what it is called where that is known; else its vector tells.
-    """
-
-    medium: int
-    modality: Modality
-    vector: FloatArray = field(repr=False, compare=False)
-    weight: float
-    confidence: float | None
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

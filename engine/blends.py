@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from core.types import ChatMessage, ChatRequest, Part
+from core.types import ChatMessage, ChatRequest
 from engine.prompting import last_question
 from models.bundle import ModelBundle
 from models.mini.part_names import NamedPart as NamedPart
-from models.mini.part_names import PartNames
+from models.mini.part_names import Part, PartNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

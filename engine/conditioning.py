@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from core.errors import AppError, EngineFault
 from core.telemetry import EventLog
-from core.types import ChatRequest, Condition, FloatArray, Part
+from core.types import ChatRequest, Condition, FloatArray
 from engine.prompting import last_question
 from models.bundle import ModelBundle
+from models.mini.part_names import Part
 
 Conditioned = tuple[Condition, bool | None]
 

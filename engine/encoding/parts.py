@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.types import Embedding, FloatArray, MediaBlob, Modality, Part, Scene
+from core.types import Embedding, FloatArray, MediaBlob, Modality, Scene
+from models.mini.part_names import Part
 
 NAMED_FROM = 0.4  # of the heaviest weight: what weighs less colours the sum and is no part of it
 TOO_ALIKE = 0.6  # cosine: a picture and a sound of dogs are one thing

@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeVar
 from cache_index.embedding_memo import EmbeddingMemo, MemoKey, MemoStats
 from core.errors import InvalidRequest
 from core.telemetry import Measurements, StageTimer
-from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Part, Scene
+from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Scene
 from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
 from engine.encoding.medium import Decode, MediumEncoder, MediumEncoding
 from engine.encoding.parts import parts_of
 from engine.encoding.sharing import SharedWork
+from models.mini.part_names import Part
 
 T = TypeVar("T")
 MemoUse = Literal["hit", "miss", "partial"]

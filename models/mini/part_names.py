@@ -7,11 +7,11 @@ that names everything else here: the name whose text embedding is nearest. K nam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from core.types import FloatArray, Modality, Part
+from core.types import FloatArray, Modality
 from models.mini.articles import article
 
 HEDGE_BELOW = 0.5  # calibrated confidence, as for a single medium
@@ -25,6 +25,21 @@ CLAUSES = {  # one medium, several
 }
 CONTEXT = "<context>{told}</context>\n{question}\nAnswer from the context in one sentence."  # measured: RESULTS.md
 NO_QUESTION = "What is this?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of the unlike things that media add up to: a medium, counted from 0 among those in scope, or a film's scene.
+
+    `vector` is its unit row `(E,)`. `name` is what it is called where that is known; else its vector tells.
+    """
+
+    medium: int
+    modality: Modality
+    vector: FloatArray = field(repr=False, compare=False)
+    weight: float
+    confidence: float | None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

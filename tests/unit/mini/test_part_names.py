@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.types import FloatArray, Modality, Part
-from models.mini.part_names import PartNames
+from core.types import FloatArray, Modality
+from models.mini.part_names import Part, PartNames
 
 PICTURES, SOUNDS = ("cat", "tabby", "espresso"), ("dog", "rain", "crackling fire")
 NAMES = PartNames(
