@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from benchmarks.decode_peers.worker import serve_runs
-from core.types import DecodeRequest, SamplingParams
-from engine.backends import DecodingConfig, WeightsDtype
-from engine.backends.native.backend import BatchingBackend, build_native
+from core.types import Condition, DecoderBackend, DecodeRequest, SamplingParams
+from engine.backends import DecodingConfig
+from engine.backends.native.backend import build_native
+from models.bundle import ModelBundle
 from models.devices import share_threads
 from models.registry import load_model
 
@@ -21,22 +22,12 @@ MAX_CONTEXT = 4096
 EMBEDDING_WIDTH = 384
 
 
-class NativeEngine:
-    """The backend on an event loop of its own; prefixes are not reused, so that every run reads its prompts."""
+class RunningBackend:
+    """A backend on an event loop of its own; every request has the same condition, or none has."""
 
-    def __init__(self, num_threads: int, weights_dtype: WeightsDtype, *, has_condition: bool) -> None:
-        threads = share_threads(num_threads)
-        bundle = load_model("mini", torch.bfloat16)
-        vector = np.random.default_rng(0).normal(size=EMBEDDING_WIDTH).astype(np.float32)
-        self._condition = bundle.adapter.condition(vector / np.linalg.norm(vector) if has_condition else None)
-        config = DecodingConfig(
-            max_slots=MAX_CONCURRENCY,
-            max_context=MAX_CONTEXT,
-            num_threads=threads.decoder,
-            weights_dtype=weights_dtype,
-            reuse_prefixes=False,
-        )
-        self._backend: BatchingBackend = build_native(bundle, config)
+    def __init__(self, backend: DecoderBackend, condition: Condition) -> None:
+        self._backend = backend
+        self._condition = condition
         self._runner = asyncio.Runner()
         self._runner.run(self._backend.start())
         self._ids = itertools.count()
@@ -44,6 +35,11 @@ class NativeEngine:
     def decode(self, prompts: list[list[int]], num_new: int) -> int:
         """Decode all prompts at once and return the number of new tokens."""
         return self._runner.run(self._decode(prompts, num_new))
+
+    def stop(self) -> None:
+        """End the backend and its loop."""
+        self._runner.run(self._backend.stop())
+        self._runner.close()
 
     async def _decode(self, prompts: list[list[int]], num_new: int) -> int:
         return sum(await asyncio.gather(*(self._reply(prompt, num_new) for prompt in prompts)))
@@ -58,10 +54,24 @@ class NativeEngine:
         return len([event async for event in self._backend.generate(request)])
 
 
+def any_condition(bundle: ModelBundle) -> Condition:
+    """Return what the adapter makes of a random embedding."""
+    vector = np.random.default_rng(0).normal(size=EMBEDDING_WIDTH).astype(np.float32)
+    return bundle.adapter.condition(vector / np.linalg.norm(vector))
+
+
 def main() -> None:
     num_threads, weights_dtype, has_condition = sys.argv[1:]
-    engine = NativeEngine(int(num_threads), weights_dtype, has_condition=has_condition == "1")  # type: ignore[arg-type]
-    serve_runs(engine.decode)
+    bundle = load_model("mini", torch.bfloat16)
+    config = DecodingConfig(
+        max_slots=MAX_CONCURRENCY,
+        max_context=MAX_CONTEXT,
+        num_threads=share_threads(int(num_threads)).decoder,
+        weights_dtype=weights_dtype,  # type: ignore[arg-type]
+        reuse_prefixes=False,  # every run reads its prompts
+    )
+    condition = any_condition(bundle) if has_condition == "1" else bundle.adapter.condition(None)
+    serve_runs(RunningBackend(build_native(bundle, config), condition).decode)
 
 
 if __name__ == "__main__":
