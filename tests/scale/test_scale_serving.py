@@ -45,7 +45,7 @@ def test_a_medium_is_known_to_every_ingress_replica(cluster: Cluster) -> None:
 
 def test_a_broken_medium_is_refused_as_ever(cluster: Cluster) -> None:
     broken = [{"type": "text", "text": "hm"}, image_part(picture()[:60])]
-    assert_refused(cluster.chat(broken), 422, "image")
+    assert_refused(cluster.chat(broken), 422, "png picture is damaged")
 
 
 def test_a_conversation_finds_its_keys_and_values_again(cluster: Cluster) -> None:
