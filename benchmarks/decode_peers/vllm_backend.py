@@ -1,23 +1,28 @@
-"""BindChat's vLLM backend, in whatever Python has vLLM. Arguments: condition (1 or 0), threads."""
+"""BindChat's vLLM backend, in whatever Python has vLLM. Arguments: condition (1 or 0), threads.
+
+vLLM's worker processes import this module again, and their search for kernels trips over numba's libraries: what brings
+numba is imported where it runs.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-import torch
-
-from benchmarks.decode_peers.ours import RunningBackend, any_condition
-from benchmarks.decode_peers.vllm_peer import CACHE_BYTES, MAX_CONCURRENCY
 from benchmarks.decode_peers.worker import serve_runs
-from engine.backends import BACKENDS, DecodingConfig
-from engine.backends.vllm.options import VllmOptions
-from models.registry import load_model
 
 MAX_CONTEXT = 2048
 
 
 def main() -> None:
+    import torch
+
+    from benchmarks.decode_peers.ours import RunningBackend, any_condition
+    from benchmarks.decode_peers.vllm_peer import CACHE_BYTES, MAX_CONCURRENCY
+    from engine.backends import BACKENDS, DecodingConfig
+    from engine.backends.vllm.options import VllmOptions
+    from models.registry import load_model
+
     has_condition, num_threads = sys.argv[1:]
     torch.set_num_threads(int(num_threads))
     bundle = load_model("mini", torch.bfloat16)

@@ -16,6 +16,7 @@ from core.types import AdapterPrompt, BackendStats, Condition, DecodeRequest, Fi
 from engine.backends import DecodingConfig
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.vllm import payload
+from engine.backends.vllm.cores import cores_shared
 from engine.backends.vllm.folder import has_tokenizer, write_folder
 from engine.backends.vllm.plugin import ROW_TRACKER, check_version
 from engine.backends.vllm.sampling import grammar_fields, sampling_fields
@@ -189,7 +190,8 @@ class VllmBackend:
             "disable_log_stats": True,
             "scheduling_policy": "priority",
         }
-        if not torch.cuda.is_available():  # the V1 runner, which needs the row tracker
+        on_cpu = not torch.cuda.is_available()
+        if on_cpu:  # the V1 runner, which needs the row tracker
             arguments["logits_processors"] = [ROW_TRACKER]
         if options.lora_folder is not None:
             from vllm.lora.request import LoRARequest
@@ -197,7 +199,8 @@ class VllmBackend:
             self._lora = LoRARequest("operator", 1, options.lora_folder)
             arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": 64}
         chosen = {name: value for name, value in arguments.items() if value is not None}
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**chosen))
+        with cores_shared(options.tensor_parallel_size * options.pipeline_parallel_size if on_cpu else 1):
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**chosen))
 
 
 class _Reply:
