@@ -27,7 +27,7 @@ from rich.progress import Progress
 from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask
 from benchmarks.hearing import read_sounds
 from benchmarks.naming import percent
-from benchmarks.phrasings import load_photos, with_article
+from benchmarks.phrasings import alike, load_photos, with_article
 from core.naming import contains_name, words_of
 
 NAMING = (
@@ -42,9 +42,10 @@ Asker = Callable[[str, Sequence["Medium"]], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A photograph or clip as a content part, with the names that are right for it."""
+    """A photograph or clip as a content part, what a question calls it, and the names that are right for it."""
 
     part: dict[str, Any]
+    called: str
     names: tuple[str, ...]
     is_animal: bool
     is_sound: bool = False
@@ -59,14 +60,15 @@ Pair = tuple[Medium, Medium]
 def read_media(sets: Path, data: Path, count: int, seed: int) -> tuple[list[Medium], list[Medium]]:
     """Return photographs and clips."""
     photos = [
-        Medium(photo.message("")["content"][0], photo.names, "animal" in photo.groups)
+        Medium(photo.message("")["content"][0], photo.names[1], photo.names, "animal" in photo.groups)
         for photo in load_photos(sets, count, seed)
     ]
     sounds = []
     for sound in read_sounds(data):
         source = {"data": base64.b64encode(sound.content).decode(), "format": Path(sound.name).suffix.lstrip(".")}
         part = {"type": "input_audio", "input_audio": source}
-        sounds.append(Medium(part, tuple(sound.right_names), sound.class_name in ANIMAL_SOUNDS, is_sound=True))
+        names = tuple(sound.right_names)
+        sounds.append(Medium(part, names[0], names, sound.class_name in ANIMAL_SOUNDS, is_sound=True))
     return photos, sounds
 
 
@@ -75,13 +77,9 @@ def draw_pairs(photos: Sequence[Medium], others: Sequence[Medium], count: int, r
     pairs: list[Pair] = []
     while len(pairs) < count:
         one, other = rng.choice(photos), rng.choice(others)
-        if not any(is_part(a, b) or is_part(b, a) for a in one.names for b in other.names):
+        if not alike(one.names, other.names):
             pairs.append((one, other))
     return pairs
-
-
-def is_part(one: str, other: str) -> bool:
-    return contains_name(one, other)
 
 
 async def score_naming(ask_about: Asker, pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -100,7 +98,7 @@ async def score_naming(ask_about: Asker, pairs: Sequence[Pair]) -> dict[str, Any
             all(m.is_named_in(answer) for m in pair if question != ANIMALS or m.is_animal)
             for pair, answer in zip(asked, answers, strict=True)
         ]
-        told = [[pair[0].names[0], pair[1].names[0], answer] for pair, answer in zip(asked, answers, strict=True)]
+        told = [[pair[0].called, pair[1].called, answer] for pair, answer in zip(asked, answers, strict=True)]
         found[question] = {"share": sum(right) / len(right), "answers": told} if right else None
     return found
 
@@ -114,7 +112,7 @@ async def _alone(ask_about: Asker, pair: Pair) -> list[bool]:
 
 
 async def score_yes_no(ask_about: Asker, pairs: Sequence[Pair], rng: random.Random) -> dict[str, Any]:
-    """Return the shares of right verdicts about the heavier half first sent, the other half, and a thing in neither."""
+    """Return the shares of right verdicts when asked for the first half, the other one, and a thing in neither."""
     found: dict[str, Any] = {}
     for what in ("one", "other", "neither"):
         questions = [_asked(what, pair, pairs, rng) for pair in pairs]
@@ -129,10 +127,9 @@ async def score_yes_no(ask_about: Asker, pairs: Sequence[Pair], rng: random.Rand
 def _asked(what: str, pair: Pair, pairs: Sequence[Pair], rng: random.Random) -> str:
     own = [*pair[0].names, *pair[1].names]
     if what != "neither":
-        return YES_NO.format(a=with_article(pair[what == "other"].names[0]))
-    names = [medium.names[0] for other in pairs for medium in other]
-    free = [name for name in names if not any(is_part(name, mine) or is_part(mine, name) for mine in own)]
-    return YES_NO.format(a=with_article(rng.choice(free)))
+        return YES_NO.format(a=with_article(pair[what == "other"].called))
+    names = [medium.called for other in pairs for medium in other]
+    return YES_NO.format(a=with_article(rng.choice([name for name in names if not alike([name], own)])))
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -115,13 +115,13 @@ def load_photos(sets: Path, count: int, seed: int, tree: str = "test") -> list[P
     loaded = []
     for place, path in enumerate(photos):
         own = path.parent.name
-        asked = own if place % 2 == 0 else rng.choice([name for name in table if not _alike(table[name], table[own])])
+        asked = own if place % 2 == 0 else rng.choice([name for name in table if not alike(table[name], table[own])])
         names = (own, *table[own])
         loaded.append(Photo(path, names, tuple(groups[own]), table[asked][0], asked == own))
     return loaded
 
 
-def _alike(names: Sequence[str], others: Sequence[str]) -> bool:
+def alike(names: Sequence[str], others: Sequence[str]) -> bool:
     """Say whether one of the names holds one of the others: a yes to both could be defended."""
     return any(contains_name(one, other) or contains_name(other, one) for one in names for other in others)
 

@@ -40,9 +40,11 @@ class PromptBuilder:
 
         `with_context`: experts' texts are in the prompt, beside which not every adapter conditions.
         """
-        if not media_in_scope(request.messages, request.scope) or (with_context and not self._conditions_context):
+        media = media_in_scope(request.messages, request.scope)
+        if not media or (with_context and not self._conditions_context):
             return False
-        return self._media_questions is None or self._media_questions.concerns_media(last_question(request.messages))
+        question, questions = last_question(request.messages), self._media_questions
+        return questions is None or questions.concerns_media(question, are_several=len(media) > 1)
 
     def build(self, request: ChatRequest, messages: Sequence[ChatMessage] | None = None) -> tuple[int, ...]:
         """Return the prompt's ids. Raises `PromptTooLong` when they and the tokens asked for exceed the context."""

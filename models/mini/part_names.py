@@ -21,7 +21,7 @@ CLAUSES = {  # one medium, several
     Modality.AUDIO: ("the sound is {}", "the sounds are {}"),
     Modality.VIDEO: ("the film shows {}", "the films show {}"),
     Modality.POINT_CLOUD: ("the shape is {}", "the shapes are {}"),
-    Modality.TEXT: ("the text says {}", "the texts say {}"),
+    Modality.TEXT: ("there is also {}", "there are also {}"),
 }
 CONTEXT = "<context>{told}</context>\n{question}\nAnswer from the context in one sentence."  # measured: RESULTS.md
 NO_QUESTION = "What is this?"
@@ -77,7 +77,7 @@ class PartNames:
     def told(self, named: Sequence[NamedPart], question: str) -> str:
         """Return the user's turn with the parts, by modality, before its question."""
         groups: dict[Modality, list[NamedPart]] = {}
-        for part in named:
+        for part in sorted(named, key=lambda part: part.part.modality is Modality.TEXT):
             groups.setdefault(part.part.modality, []).append(part)
         clauses = [_clause(modality, own) for modality, own in groups.items()]
         everything = _joined([part.phrase for part in named], " and ")

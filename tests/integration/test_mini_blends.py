@@ -153,3 +153,9 @@ def test_a_follow_up_still_knows_every_part(server: LiveServer) -> None:
         reply = client.post("/v1/chat/completions", json=body).json()
     assert [part["medium"] for part in reply["bind"]["parts"]] == [0, 1]
     assert holds(reply["choices"][0]["message"]["content"].lower(), ("cat",), ("piano",))
+
+
+@pytest.mark.parametrize("question", ["Describe the pictures in one sentence.", "What are in these images?"])
+def test_a_question_in_the_plural_concerns_several_media(server: LiveServer, question: str) -> None:
+    _, bind = ask(server, question, photo("cat.jpg"), photo("coffee.jpg"))
+    assert len(bind["parts"]) == 2
