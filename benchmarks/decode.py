@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import product
@@ -39,6 +39,7 @@ OURS = "bindchat"
 OFFICIAL = "official loop"
 OFFICIAL_REQUESTS = 2
 QUICK_TOKENS = 8
+END_TIMEOUT_S = 30
 QUESTIONS = (
     "What is this?",
     "Write a short story about a robot who learns to cook.",
@@ -119,6 +120,17 @@ def contestant(name: str, python: str, module: str, *arguments: str) -> Iterator
         print(f"{name}: ready after {time.perf_counter() - began:.1f} s", file=sys.stderr)
         yield started
     finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let a contestant end by itself, so that the processes it started end too; terminate it when it does not."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
         process.terminate()
         process.wait()
 

@@ -6,7 +6,6 @@ numba is imported where it runs.
 
 from __future__ import annotations
 
-import signal
 import sys
 
 from benchmarks.decode_peers.worker import serve_runs
@@ -34,7 +33,6 @@ def main() -> None:
     )
     condition = any_condition(bundle) if has_condition == "1" else None
     running = RunningBackend(BACKENDS.load("vllm")(bundle, config), condition)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the engine's own processes end with this one
     try:
         serve_runs(running.decode)
     finally:
