@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,7 +44,9 @@ def take_turns(contestants: list[Contestant], arguments: argparse.Namespace) -> 
             one.run(prompts[:concurrency], 4)
         for turn in range(arguments.rounds):
             for one in contestants if turn % 2 == 0 else reversed(contestants):
-                one.note(concurrency, one.run(prompts[:concurrency], arguments.tokens))
+                rate = one.run(prompts[:concurrency], arguments.tokens)
+                one.note(concurrency, rate)
+                print(f"{concurrency} at once, round {turn + 1}, {one.name}: {rate:.1f} tokens/s", file=sys.stderr)
 
 
 def median_ratio(upper: Contestant, lower: Contestant, concurrency: int) -> float:
