@@ -12,12 +12,19 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+import torch
 from numba.extending import overload
+from torch import Tensor
 
 from core.types import AnyArray
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 _FLAGS = {"reassoc", "contract", "nsz", "arcp"}  # no `nnan`: a row that turns to NaN must show it
+
+
+def raw(tensor: Tensor) -> AnyArray:
+    """Return the memory of a CPU tensor as the kernels take it: bfloat16 as its bits."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def compiled(function: Compiled) -> Compiled:
@@ -283,6 +290,54 @@ def attend_step(
     turn_and_store(rows, heads, step[0], kv, step[1], scratch[0])
     attend_rows(rows, scratch[0], kv, step[1], scratch[1])
     add_constants(rows, scratch[1], constants, step[2])
+
+
+@helper
+def _rotate(values: Any, run: Any) -> None:
+    """Multiply groups of places, `run` apart, by a Hadamard matrix of ones and minus ones, in place."""
+    width = len(values)
+    span = run
+    while span < width:
+        for first in range(0, width, 2 * span):
+            low, high = values[first : first + span], values[first + span : first + 2 * span]
+            for i in range(span):
+                total, difference = low[i] + high[i], low[i] - high[i]
+                low[i], high[i] = total, difference
+        span *= 2
+
+
+@compiled
+def rotate_and_round(x: AnyArray, run: int, levels: AnyArray, scales: AnyArray) -> None:
+    """Write rows of `x` `(N, K)`, rotated, as 8-bit levels around 128 `(N, K)` with a scale each `(N,)`.
+
+    Places that are `run` apart are rotated together, K / run of them, a power of two. Few channels of a LLaMA carry
+    values a hundred times the others'; rotated they are shared out, and 8 bits hold the rest better.
+    """
+    num_rows, width = x.shape
+    values = np.empty(width, np.float32)
+    for n in range(num_rows):
+        for i in range(width):
+            values[i] = widen(x[n, i])
+        _rotate(values, run)
+        extreme = np.int32(0)
+        for i in range(width):
+            extreme = max(extreme, np.int32(np.float32(values[i]).view(np.int32) & np.int32(0x7FFFFFFF)))
+        if extreme >= np.int32(0x7F800000):  # not finite: the product must show it
+            scales[n], levels[n] = np.float32(np.nan), 128
+            continue
+        scales[n] = max(np.int32(extreme).view(np.float32), np.float32(1e-30)) / np.float32(127)
+        sharpness = np.float32(1) / scales[n]
+        for i in range(width):
+            levels[n, i] = np.uint8(np.int32(values[i] * sharpness + np.float32(128.5)))  # dropping the fraction rounds
+
+
+@compiled
+def scale_rows(products: AnyArray, scales: AnyArray, out: AnyArray) -> None:
+    """Write rows of `products` `(N, F)`, float32, times their scales `(N,)` to `out` `(N, F)`."""
+    num_rows, width = out.shape
+    for n in range(num_rows):
+        for i in range(width):
+            out[n, i] = _narrow(products[n, i] * scales[n], out)
 
 
 @helper

@@ -19,6 +19,7 @@ from torch import Tensor
 from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.conditions import ConditionSlots
+from engine.backends.native.cpu_kernels import raw
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.linears import ByRows, LinearFunction, max_few_rows, product_rows, way_for
 from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
@@ -27,11 +28,6 @@ from models.llama.model import Block, Llama
 
 _FEW_PROMPT_TOKENS = 32  # so few attend faster one by one on all threads than together through torch
 _SHARED_TOKENS = 1024  # attended tokens of a step from which a second thread earns its hand-over
-
-
-def raw(tensor: Tensor) -> AnyArray:
-    """Return the memory of a CPU tensor as the kernels take it: bfloat16 as its bits."""
-    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def supports(decoder: Llama) -> bool:

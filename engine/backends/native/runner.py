@@ -17,7 +17,8 @@ from engine.backends.native import cpu_sampling
 from engine.backends.native.adjustment import adjust
 from engine.backends.native.attention import BatchAttention
 from engine.backends.native.conditions import ConditionSlots
-from engine.backends.native.fused import FusedDecoder, raw, supports
+from engine.backends.native.cpu_kernels import raw
+from engine.backends.native.fused import FusedDecoder, supports
 from engine.backends.native.graphs import DecodeGraphs
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.linears import fastest_thread_count, prepare_linears

@@ -52,8 +52,9 @@ class WaitingQueue:
 class PrefillPacer:
     """Choose how many prompt tokens join a step, from how long steps took: running replies keep a share of their speed.
 
-    Without running replies a step takes `max_tokens`; so does one that lets in, all at once, at least as many short
-    prompts as replies run. Otherwise the number follows what one prompt token has cost lately, so that such a step
+    Without running replies a step takes `max_tokens`; so does one where short prompts wait, and half as many of them as
+    replies run: read in small portions, the last of a burst would begin when the first ones end, and steps of few rows
+    cost nearly what steps of many do. Otherwise the number follows what one prompt token has cost lately, so that such a step
     takes `STRETCH` times one without any, whose time is known by the number of replies: it is measured once, by holding
     the prompt back for a step, when there has been none of about so many.
     """
@@ -79,8 +80,7 @@ class PrefillPacer:
         return min(self._max_tokens, rows - num_decode_rows)
 
     def _lets_in_all(self, num_decode_rows: int, unread: Sequence[int]) -> bool:
-        is_short = max(unread, default=0) <= SHORT_PROMPT_TOKENS and sum(unread) <= self._max_tokens
-        return is_short and len(unread) >= num_decode_rows
+        return max(unread, default=0) <= SHORT_PROMPT_TOKENS and 2 * len(unread) >= num_decode_rows
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.backends.native import cpu_kernels as kernels
-from engine.backends.native.fused import raw
+from engine.backends.native.cpu_kernels import raw
 from models.llama.rope import rotary_tables, rotate
 
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 0.01}
