@@ -44,6 +44,11 @@ def helper(function: Compiled) -> Compiled:
     return cast(Compiled, numba.njit(fastmath=_FLAGS, nogil=True, error_model="numpy")(function))
 
 
+def inlined(function: Compiled) -> Compiled:
+    """Compile a function into each of its callers, where an argument may be a constant that unrolls a loop."""
+    return cast(Compiled, numba.njit(fastmath=_FLAGS, nogil=True, error_model="numpy", inline="always")(function))
+
+
 def widen(value: Any) -> Any:
     """Return a stored value as float32; compiled code only."""
 
@@ -155,66 +160,6 @@ def turn_and_store(
 
 
 @helper
-def _score(query: Any, keys: Any, where: Any, scores: Any) -> None:
-    """Write the products of queries `(G, Dh)` with keys of a slot and head to `scores` `(G, T)`.
-
-    `where` is slot, head and number of tokens: a view of `keys` would hide that its rows are contiguous. Three queries
-    share each key while it is in registers.
-    """
-    slot, h, num_tokens = where
-    num_queries, width = query.shape
-    in_threes = num_queries - num_queries % 3
-    for g in range(0, in_threes, 3):
-        for t in range(num_tokens):
-            first, second, third = np.float32(0), np.float32(0), np.float32(0)
-            for i in range(width):
-                key = widen(keys[slot, t, h, i])
-                first += query[g, i] * key
-                second += query[g + 1, i] * key
-                third += query[g + 2, i] * key
-            scores[g, t], scores[g + 1, t], scores[g + 2, t] = first, second, third
-    for g in range(in_threes, num_queries):
-        for t in range(num_tokens):
-            score = np.float32(0)
-            for i in range(width):
-                score += query[g, i] * widen(keys[slot, t, h, i])
-            scores[g, t] = score
-
-
-@helper
-def _mix(shares: Any, values: Any, where: Any, total: Any) -> None:
-    """Write the sums of values of a slot and head weighted by `shares` `(G, T)` to `total` `(G, Dh)`.
-
-    Sums are read and written once for two tokens, and three of them share each value.
-    """
-    slot, h, num_tokens = where
-    num_queries, width = total.shape
-    in_threes, in_twos = num_queries - num_queries % 3, num_tokens - num_tokens % 2
-    total[:] = np.float32(0)
-    for g in range(0, in_threes, 3):
-        for t in range(0, in_twos, 2):
-            a, b, c = shares[g, t], shares[g + 1, t], shares[g + 2, t]
-            d, e, f = shares[g, t + 1], shares[g + 1, t + 1], shares[g + 2, t + 1]
-            for i in range(width):
-                value, following = widen(values[slot, t, h, i]), widen(values[slot, t + 1, h, i])
-                total[g, i] += a * value + d * following
-                total[g + 1, i] += b * value + e * following
-                total[g + 2, i] += c * value + f * following
-        for t in range(in_twos, num_tokens):
-            for other in range(g, g + 3):
-                _add_value(total, other, shares[other, t], values, (slot, t, h))
-    for g in range(in_threes, num_queries):
-        for t in range(num_tokens):
-            _add_value(total, g, shares[g, t], values, (slot, t, h))
-
-
-@helper
-def _add_value(total: Any, g: Any, share: Any, values: Any, place: Any) -> None:
-    for i in range(total.shape[1]):
-        total[g, i] += share * widen(values[place[0], place[1], place[2], i])
-
-
-@helper
 def _softmax(scores: Any, num_tokens: Any) -> None:
     """Turn the first scores of a row into shares that sum to one, in place."""
     largest = scores[0]
@@ -229,6 +174,78 @@ def _softmax(scores: Any, num_tokens: Any) -> None:
         scores[t] = scores[t] / mass
 
 
+@inlined
+def _score(query: Any, keys: Any, place: Any, width: Any, group: Any, scores: Any) -> None:
+    """Write the products of a key-value head's queries, of `(H, Dh)`, with one key to `scores` `(H, T)`.
+
+    `place` is slot, token and head: a view of `keys` would hide that its rows are contiguous. Three queries share the
+    key while it is in registers.
+    """
+    slot, t, h = place
+    in_threes = group - group % 3
+    for g in range(h * group, h * group + in_threes, 3):
+        first, second, third = np.float32(0), np.float32(0), np.float32(0)
+        for i in range(width):
+            key = widen(keys[slot, t, h, i])
+            first += query[g, i] * key
+            second += query[g + 1, i] * key
+            third += query[g + 2, i] * key
+        scores[g, t], scores[g + 1, t], scores[g + 2, t] = first, second, third
+    for g in range(h * group + in_threes, (h + 1) * group):
+        score = np.float32(0)
+        for i in range(width):
+            score += query[g, i] * widen(keys[slot, t, h, i])
+        scores[g, t] = score
+
+
+@inlined
+def _mix(shares: Any, values: Any, place: Any, width: Any, group: Any, total: Any) -> None:
+    """Add the values of two tokens weighted by `shares` `(H, T)` to a key-value head's part of `total` `(H, Dh)`.
+
+    `place` is slot, the first token and head. Sums are read and written once for both, and three of them share a value.
+    """
+    slot, t, h = place
+    in_threes = group - group % 3
+    for g in range(h * group, h * group + in_threes, 3):
+        a, b, c = shares[g, t], shares[g + 1, t], shares[g + 2, t]
+        d, e, f = shares[g, t + 1], shares[g + 1, t + 1], shares[g + 2, t + 1]
+        for i in range(width):
+            value, following = widen(values[slot, t, h, i]), widen(values[slot, t + 1, h, i])
+            total[g, i] += a * value + d * following
+            total[g + 1, i] += b * value + e * following
+            total[g + 2, i] += c * value + f * following
+    for g in range(h * group + in_threes, (h + 1) * group):
+        for i in range(width):
+            value, following = widen(values[slot, t, h, i]), widen(values[slot, t + 1, h, i])
+            total[g, i] += shares[g, t] * value + shares[g, t + 1] * following
+
+
+@inlined
+def _attend(query: Any, kv: Any, where: Any, width: Any, group: Any, work: Any) -> None:
+    """Attend from the queries `(H, Dh)` of one token to the first tokens of a slot, read once, front to back.
+
+    `where` is slot and number of tokens, `work` the scores `(H, T)` and the sums `(H, Dh)`, which are the result.
+    """
+    slot, num_tokens = where
+    scores, total = work
+    num_heads, num_kv_heads = len(query), kv[0].shape[2]
+    for t in range(num_tokens):
+        for h in range(num_kv_heads):
+            _score(query, kv[0], (slot, t, h), width, group, scores)
+    for head in range(num_heads):
+        _softmax(scores[head], num_tokens)
+    total[:] = np.float32(0)
+    in_twos = num_tokens - num_tokens % 2
+    for t in range(0, in_twos, 2):
+        for h in range(num_kv_heads):
+            _mix(scores, kv[1], (slot, t, h), width, group, total)
+    if in_twos < num_tokens:
+        for head in range(num_heads):
+            for i in range(width):
+                value = widen(kv[1][slot, in_twos, head // group, i])
+                total[head, i] += scores[head, in_twos] * value
+
+
 @compiled
 def attend_rows(
     rows: tuple[int, int], queries: AnyArray, kv: tuple[AnyArray, AnyArray], places: AnyArray, out: AnyArray
@@ -239,26 +256,24 @@ def attend_rows(
     """
     first, last = rows
     num_heads, width = out.shape[1], out.shape[2]
-    num_kv_heads = kv[0].shape[2]
-    group = num_heads // num_kv_heads
+    group = num_heads // kv[0].shape[2]
+    is_small = width == 64 and group == 3  # the embedded decoder's; loops of a known length are unrolled
     scale = np.float32(1) / np.sqrt(np.float32(width))
-    query = np.empty((group, width), np.float32)
-    total = np.empty((group, width), np.float32)
-    scores = np.empty((group, places[first:last, 1].max() + 1), np.float32)
-    for pair in range(first * num_kv_heads, last * num_kv_heads):
-        n, h = pair // num_kv_heads, pair % num_kv_heads
-        slot, num_tokens = places[n, 0], places[n, 1] + 1
-        for g in range(group):
+    query = np.empty((num_heads, width), np.float32)
+    total = np.empty((num_heads, width), np.float32)
+    scores = np.empty((num_heads, places[first:last, 1].max() + 1), np.float32)
+    for n in range(first, last):
+        where = (places[n, 0], places[n, 1] + 1)
+        for head in range(num_heads):
             for i in range(width):
-                query[g, i] = widen(queries[n, h * group + g, i]) * scale
-        where = (slot, h, num_tokens)
-        _score(query, kv[0], where, scores)
-        for g in range(group):
-            _softmax(scores[g], num_tokens)
-        _mix(scores, kv[1], where, total)
-        for g in range(group):
+                query[head, i] = widen(queries[n, head, i]) * scale
+        if is_small:
+            _attend(query, kv, where, 64, 3, (scores, total))
+        else:
+            _attend(query, kv, where, width, group, (scores, total))
+        for head in range(num_heads):
             for i in range(width):
-                out[n, h * group + g, i] = _narrow(total[g, i], out)
+                out[n, head, i] = _narrow(total[head, i], out)
 
 
 @compiled

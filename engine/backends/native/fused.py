@@ -27,7 +27,7 @@ from engine.backends.native.scheduler import StepPlan
 from models.llama.model import Block, Llama
 
 _FEW_PROMPT_TOKENS = 32  # so few attend faster one by one on all threads than together through torch
-_SHARED_TOKENS = 1024  # attended tokens of a step from which a second thread earns its hand-over
+_SHARED_TOKENS = 3072  # attended tokens of a step from which a second thread earns its hand-over
 
 
 def supports(decoder: Llama) -> bool:
