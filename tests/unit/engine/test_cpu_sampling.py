@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from core.types import SamplingParams
-from engine.backends.native.cpu_sampling import draw
 from engine.backends.native.cpu_kernels import raw
+from engine.backends.native.cpu_sampling import draw
 from engine.backends.native.sampler import sample
 
 NUM_ROWS, VOCABULARY = 64, 5000
