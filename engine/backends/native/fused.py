@@ -26,7 +26,7 @@ from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
 from engine.backends.native.scheduler import StepPlan
 from models.llama.model import Block, Llama
 
-_FEW_PROMPT_TOKENS = 32  # so few attend faster one by one on all threads than together through torch
+_ATTENDED_BY_ROWS = 2048  # tokens per prompt: as many take one by one as long as torch needs to attend them together
 _SHARED_TOKENS = 3072  # attended tokens of a step from which a second thread earns its hand-over
 
 
@@ -80,7 +80,7 @@ class _Step:
 
     @property
     def goes_by_rows(self) -> bool:
-        """Say whether the prompt tokens are so few that they attend one by one, as running replies do."""
+        """Say whether prompt tokens attend one by one, as running replies do."""
         return not self.chunks and len(self.places) > self.num_decode
 
     def shared(self, layer: _Layer) -> tuple[AnyArray, AnyArray, AnyArray]:
@@ -187,8 +187,9 @@ class FusedDecoder:
         angles = places[:, 1, None].astype(np.float32) * self._frequencies  # (N, Dh / 2)
         turns = np.stack((np.cos(angles), np.sin(angles)), axis=1)  # (N, 2, Dh / 2)
         names = self._conditions.rows(places[:, 0])  # (N,)
-        is_few = len(places) - len(plan.decode) <= _FEW_PROMPT_TOKENS
-        return _Step(len(plan.decode), turns, places, names, [] if is_few else prompt_chunks(plan, self._cache))
+        attended = (places[len(plan.decode) :, 1] + 1).sum()
+        goes_by_rows = attended <= _ATTENDED_BY_ROWS * len(plan.prefill)
+        return _Step(len(plan.decode), turns, places, names, [] if goes_by_rows else prompt_chunks(plan, self._cache))
 
     def _layer(self, index: int, block: Block) -> _Layer:
         config, weight = self._decoder.config, self._decoder.tok_embeddings.weight
