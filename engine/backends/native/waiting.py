@@ -14,6 +14,7 @@ MIN_PREFILL_TOKENS = 8  # fewer would cost nearly as much: the weights are read 
 FIRST_PREFILL_TOKENS = 24
 STRETCH = 2.3  # a step that also reads a prompt may take this many times a step that does not
 SHORT_PROMPT_TOKENS = 32  # a question about a picture has a dozen
+BURST, BURST_PROMPT_TOKENS = 4, 128  # so many prompts, and none longer, are a burst of chats that begin
 MAX_GROWTH = 1.5  # of the prompt tokens, from one step to the next
 
 
@@ -52,7 +53,7 @@ class WaitingQueue:
 class PrefillPacer:
     """Choose how many prompt tokens join a step, from how long steps took: running replies keep a share of their speed.
 
-    Without running replies a step takes `max_tokens`; so does one where short prompts wait, and half as many of them as
+    Without running replies a step takes `max_tokens`; so does one where short prompts wait, at least half as many as
     replies run: read in small portions, the last of a burst would begin when the first ones end, and steps of few rows
     cost nearly what steps of many do. Otherwise the number follows what one prompt token has cost lately, so that such
     a step takes `STRETCH` times one without any, whose time is known by the number of replies: it is measured once, by
@@ -80,7 +81,8 @@ class PrefillPacer:
         return min(self._max_tokens, rows - num_decode_rows)
 
     def _lets_in_all(self, num_decode_rows: int, unread: Sequence[int]) -> bool:
-        return max(unread, default=0) <= SHORT_PROMPT_TOKENS and 2 * len(unread) >= num_decode_rows
+        longest = BURST_PROMPT_TOKENS if len(unread) >= BURST else SHORT_PROMPT_TOKENS
+        return max(unread, default=0) <= longest and 2 * len(unread) >= num_decode_rows
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""

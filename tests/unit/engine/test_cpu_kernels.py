@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.cpu_kernels import raw
+from engine.backends.native.linears import hadamard
 from models.llama.rope import rotary_tables, rotate
 
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 0.01}
@@ -35,8 +36,12 @@ def test_the_gate_is_silu_over_its_whole_range(dtype: torch.dtype) -> None:
     assert close(out, F.silu(gate.float())[None])
 
 
-def test_a_row_attends_to_its_own_slot_up_to_its_own_token(dtype: torch.dtype) -> None:
-    num_heads, num_kv_heads, width, places = 6, 2, 16, torch.tensor([[2, 9], [0, 0], [3, 4]])
+@pytest.mark.parametrize("heads_shape", [(6, 2, 16), (8, 2, 16), (3, 1, 64), (6, 3, 64)])
+def test_a_row_attends_to_its_own_slot_up_to_its_own_token(
+    heads_shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    num_heads, num_kv_heads, width = heads_shape
+    group, places = num_heads // num_kv_heads, torch.tensor([[2, 9], [0, 0], [3, 4]])
     keys, values = torch.randn(2, 4, 12, num_kv_heads, width, dtype=dtype)
     stored_keys, stored_values = keys.clone(), values.clone()
     heads = torch.randn(3, num_heads + 2 * num_kv_heads, width, dtype=dtype)
@@ -52,7 +57,7 @@ def test_a_row_attends_to_its_own_slot_up_to_its_own_token(dtype: torch.dtype) -
     for n, (slot, position) in enumerate(places.tolist()):
         stored_keys[slot, position] = turned[n, num_heads:].to(dtype)
         stored_values[slot, position] = heads[n, num_heads + num_kv_heads :]
-        seen = (x[slot, : position + 1].float().repeat_interleave(3, dim=1) for x in (stored_keys, stored_values))
+        seen = (x[slot, : position + 1].float().repeat_interleave(group, dim=1) for x in (stored_keys, stored_values))
         k, v = (x.transpose(0, 1) for x in seen)  # (H, T, Dh)
         assert close(out[n], F.scaled_dot_product_attention(turned[n, :num_heads, None], k, v)[:, 0])
     assert close(keys, stored_keys) and torch.equal(values, stored_values)
@@ -63,3 +68,26 @@ def test_only_rows_with_a_condition_get_its_constant(dtype: torch.dtype) -> None
     expected = out + torch.stack((constants[4], torch.zeros(2, 8, dtype=dtype), constants[0]))
     kernels.add_constants((0, 3), raw(out), raw(constants), np.array([4, -1, 0]))
     assert torch.equal(out, expected)
+
+
+def test_a_rotated_row_in_8_bits_keeps_small_channels_beside_a_large_one(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 192)
+    x[:, 5] = 300.0
+    x = x.to(dtype)
+    levels, scales = np.empty((3, 192), dtype=np.uint8), np.empty(3, dtype=np.float32)
+    kernels.rotate_and_round(raw(x), 3, levels, scales)
+    restored = (torch.from_numpy(levels).float() - 128) * torch.from_numpy(scales)[:, None]
+    restored = (hadamard(64) @ restored.view(3, 64, 3) / 64).flatten(1)  # its own inverse but for the 64
+    alone = (x.float() / 300 * 127).round() * 300 / 127  # what 8 bits make of the row unrotated
+    small = [place for place in range(192) if place != 5]
+    error, alone_error = ((y - x.float())[:, small].norm() for y in (restored, alone))
+    assert float(error) < 0.5 * float(alone_error)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_shows_it_after_8_bits(value: float, dtype: torch.dtype) -> None:
+    x = torch.zeros(2, 64, dtype=dtype)
+    x[1, 3] = value
+    levels, scales = np.empty((2, 64), dtype=np.uint8), np.empty(2, dtype=np.float32)
+    kernels.rotate_and_round(raw(x), 1, levels, scales)
+    assert np.isfinite(scales[0]) and np.isnan(scales[1])

@@ -67,9 +67,9 @@ def test_a_step_with_prompt_tokens_has_a_number_of_rows_that_has_been_seen_befor
 
 @pytest.mark.parametrize(
     ("unread", "is_let_in"),
-    [([12] * 4, True), ([12] * 9, True), ([12] * 3, False), ([200], False), ([33] * 4, False), ([32] * 9, False)],
+    [([12] * 2, True), ([32] * 9, True), ([12], False), ([33] * 3, False), ([128] * 4, True), ([129] * 4, False)],
 )
-def test_short_prompts_are_let_in_at_once_when_they_are_as_many_as_the_replies(
+def test_short_prompts_are_let_in_at_once_when_they_are_half_as_many_as_the_replies(
     unread: list[int], is_let_in: bool
 ) -> None:
     pacer = PrefillPacer(256)
