@@ -2,7 +2,8 @@
 
 4-bit weights are 32 neighbours of a row on a grid of 16 levels. `auto` takes them for one or two rows only where the
 checkpoint already lies on such a grid (a GGUF file of type Q4_1 does), so that nothing but rounding is lost: a step of
-few rows is bound by the bytes of the weights, one of many rows by arithmetic, which bfloat16 does faster.
+few rows is bound by the bytes of the weights, one of many rows by arithmetic, which bfloat16 does faster. 8 bits serve
+the output layer, and everything where they are asked for.
 """
 
 from __future__ import annotations
