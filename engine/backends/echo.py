@@ -34,6 +34,9 @@ class EchoRunner:
     With `ignore_eos` it starts over instead of ending.
     """
 
+    num_layers = 1
+    few_rows = 0
+
     def __init__(self, eos_token_ids: frozenset[int]) -> None:
         self._eos_token_ids = eos_token_ids
 

@@ -63,10 +63,14 @@ class ConditionSlots:
             return None
         return self._table.values[index]
 
+    @property
+    def add_constants(self) -> bool:
+        """Say whether constants are all that any condition adds."""
+        return self._table is None or self._table.keys is None
+
     def are_constants(self, slots: Iterable[int]) -> bool:
         """Say whether constants are all that the conditions of these slots add."""
-        is_constant = self._table is None or self._table.keys is None
-        return is_constant or not any(self._conditioned[slot] for slot in slots)
+        return self.add_constants or not any(self._conditioned[slot] for slot in slots)
 
     def rows(self, slots: AnyArray) -> AnyArray:
         """Return the row of `constants` for each slot `(N,)`, -1 for text only."""

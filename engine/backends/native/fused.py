@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.errors import EngineFault
 from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.cpu_kernels import raw
 from engine.backends.native.kv_cache import KVCache
+from engine.backends.native.layered_prefill import LayerSpan
 from engine.backends.native.linears import ByRows, LinearFunction, max_few_rows, product_rows, way_for
 from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
 from engine.backends.native.scheduler import StepPlan
@@ -89,6 +91,16 @@ class _Step:
         return self.turns, self.places, names
 
 
+@dataclass(slots=True)
+class _Pass:
+    """Tokens on their way through the layers: their states `x` `(N, D)`, and `delta` `(N, D)`, not yet added."""
+
+    step: _Step
+    num_rows: int
+    x: Tensor
+    delta: AnyArray
+
+
 class FusedDecoder:
     """Runs steps of running replies and prompt chunks together; belongs to the loop's thread."""
 
@@ -101,38 +113,66 @@ class FusedDecoder:
         self._frequencies = decoder.frequencies.float().numpy()  # (Dh / 2,)
         self._final_norm = raw(decoder.norm.weight.detach())
         blocks = [cast(Block, block) for block in decoder.layers]
-        self._max_few = max(max_few_rows(linear) for block in blocks for linear in block.linears())
+        self.max_few = max(max_few_rows(linear) for block in blocks for linear in block.linears())
         self._is_packed = any(isinstance(linear, ByRows) for block in blocks for linear in block.linears())
         self._layers = [self._layer(index, block) for index, block in enumerate(blocks)]
         self._scratch = self._allocate(cache.keys.shape[1])
+        self._passing: _Pass | None = None
 
     def forward(self, token_ids: Tensor, plan: StepPlan) -> Tensor:
         """Return the final normed hidden states `(N, D)` of the plan's flat tokens, and store their keys and values.
 
         The result is overwritten by the next call.
         """
-        num_tokens, eps = len(token_ids), self._decoder.config.norm_eps
-        step = self._step(plan)
-        num_rows = product_rows(num_tokens) if self._is_packed else num_tokens
+        passing = self._begin(token_ids, plan)
+        self._pass_through(range(len(self._layers)), passing)
+        return self._end(passing)
+
+    def forward_part(self, token_ids: Tensor, plan: StepPlan, span: LayerSpan) -> Tensor | None:
+        """Go on with a pass where its last part ended; only the final part returns what `forward` does."""
+        passing, self._passing = self._passing, None  # a part that fails is not gone on from
+        if span.first == 0:
+            passing = self._begin(token_ids, plan)
+        elif passing is None:
+            raise EngineFault("the earlier layers of this pass are lost")
+        self._pass_through(range(span.first, span.last), passing)
+        if span.is_final:
+            return self._end(passing)
+        self._passing = passing
+        return None
+
+    def _begin(self, token_ids: Tensor, plan: StepPlan) -> _Pass:
+        x = self._decoder.tok_embeddings(token_ids)  # (N, D)
+        num_rows = product_rows(len(x)) if self._is_packed else len(x)
         if num_rows > len(self._scratch.normed):
             self._scratch = self._allocate(num_rows)
+        return _Pass(self._step(plan), num_rows, x, np.zeros_like(raw(x)))
+
+    def _pass_through(self, layers: range, passing: _Pass) -> None:
+        """Take the tokens through some layers."""
+        state, num_rows, eps = raw(passing.x), passing.num_rows, self._decoder.config.norm_eps
+        num_tokens = len(state)
         # Products take num_rows rows, of which the first N count; everything else takes N.
         scratch, padded = self._scratch.first(num_tokens), self._scratch.first(num_rows)
         normed, hidden, mixed = padded.normed, padded.hidden, padded.mixed.view(num_rows, -1)  # (num_rows, D) at last
         normed_array, hidden_array = raw(scratch.normed), raw(scratch.hidden)
-        is_few = num_tokens <= self._max_few
-        x = self._decoder.tok_embeddings(token_ids)  # (N, D)
-        state, delta = raw(x), np.zeros_like(raw(x))
-        for index, layer in enumerate(self._layers):
+        is_few, delta = num_tokens <= self.max_few, passing.delta
+        for index in layers:
+            layer = self._layers[index]
             wqkv, wo, w13, w2 = layer.few if is_few else layer.many
             kernels.add_and_norm(state, delta, layer.attention_norm, eps, normed_array)
-            self._attention(index, raw(wqkv(normed))[:num_tokens], step, scratch)
+            self._attention(index, raw(wqkv(normed))[:num_tokens], passing.step, scratch)
             delta = raw(wo(mixed))[:num_tokens]  # (N, D)
             kernels.add_and_norm(state, delta, layer.ffn_norm, eps, normed_array)
             kernels.gate_with_silu(raw(w13(normed))[:num_tokens], hidden_array)
             delta = raw(w2(hidden))[:num_tokens]  # (N, D)
-        kernels.add_and_norm(state, delta, self._final_norm, eps, normed_array)
-        return scratch.normed
+        passing.delta = delta
+
+    def _end(self, passing: _Pass) -> Tensor:
+        normed = self._scratch.first(len(passing.x)).normed
+        eps = self._decoder.config.norm_eps
+        kernels.add_and_norm(raw(passing.x), passing.delta, self._final_norm, eps, raw(normed))
+        return normed
 
     def attend(self, queries: Tensor, layer: int, places: AnyArray) -> Tensor:
         """Return `(N, H, Dh)`: what turned queries find in their slots, for a step with more than constants to add."""
@@ -197,8 +237,8 @@ class FusedDecoder:
         if table is None:
             table = weight.new_zeros(0, config.num_heads, config.head_width)
         return _Layer(
-            few=tuple(way_for(linear, self._max_few) for linear in block.linears()),
-            many=tuple(way_for(linear, self._max_few + 1) for linear in block.linears()),
+            few=tuple(way_for(linear, self.max_few) for linear in block.linears()),
+            many=tuple(way_for(linear, self.max_few + 1) for linear in block.linears()),
             attention_norm=raw(block.attention_norm.weight.detach()),
             ffn_norm=raw(block.ffn_norm.weight.detach()),
             kv=(raw(self._cache.keys[index]), raw(self._cache.values[index])),

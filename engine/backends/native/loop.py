@@ -159,7 +159,7 @@ class StepLoop:
         """Run the plan; if it fails, run each row alone so that only the bad one is lost."""
         try:
             samples = iter(self._runner.run(plan))
-            return [(row, next(samples) if row.samples else None) for row in plan.rows]
+            return [(row, next(samples) if row.samples else None) for row in plan.finished_rows]
         except Exception as error:
             if len(plan.rows) == 1:
                 return [(plan.rows[0], self._fault(plan.rows[0].sequence, error))]

@@ -53,6 +53,8 @@ class NativeRunner:
         elif is_cuda:
             self._graphs = DecodeGraphs(decoder, self._cache, self._conditions, captures=captures_graphs)
         self._few_threads: int | None = None
+        self.num_layers = decoder.config.num_layers
+        self.few_rows = 0 if self._fused is None or not self._conditions.add_constants else self._fused.max_few
 
     def prepare(self) -> None:
         """Choose the threads, and run a prompt and a token in slot 0, which compiles the kernels before they are used.
@@ -92,6 +94,8 @@ class NativeRunner:
             logits = self._graphs.logits(token_ids, plan.decode)  # (B, V)
         else:
             hidden = self._forward(plan, token_ids)  # (N, D)
+            if hidden is None:  # more layers follow
+                return []
             score_prompts(plan, hidden, self._decoder.output)
             if not sampling_rows:
                 return []
@@ -134,9 +138,11 @@ class NativeRunner:
         token_ids, logprobs = sample(logits, params, [sequence.uniform for sequence in sequences], adjusted)
         return [Sample(*drawn) for drawn in zip(token_ids, logprobs, most_likely(logits, params), strict=True)]
 
-    def _forward(self, plan: StepPlan, token_ids: list[int]) -> Tensor:
+    def _forward(self, plan: StepPlan, token_ids: list[int]) -> Tensor | None:
         self._use_threads(len(token_ids))
         if self._fused is not None and self._conditions.are_constants(row.sequence.slot for row in plan.rows):
+            if plan.layers is not None:
+                return self._fused.forward_part(torch.tensor(token_ids), plan, plan.layers)
             return self._fused.forward(torch.tensor(token_ids), plan)
         positions = [position for row in plan.rows for position in range(row.start, row.start + row.length)]
         slots = [row.sequence.slot for row in plan.rows for _ in range(row.length)]

@@ -16,6 +16,7 @@ from typing import Protocol
 from core.types import DecodeRequest, FinishReason, SamplingParams, TokenEvent, TokenLogprob, TokenUsage
 from engine.backends import DecodingConfig
 from engine.backends.native.channel import Channel
+from engine.backends.native.layered_prefill import PASS_TOKENS, LayeredPrefill, LayerSpan
 from engine.backends.native.sampler import Candidates
 from engine.backends.native.slots import PrefixScope, SlotPool, prefix_scope
 from engine.backends.native.waiting import PrefillPacer, WaitingQueue
@@ -47,6 +48,7 @@ class TokenSequence:
     scope: PrefixScope | None = None
     output_ids: list[int] = field(default_factory=list)
     uniform: float = 0.0
+    num_drawn: int = 0
     generated_counts: dict[int, int] | None = None  # of each token a penalty touches, 0 for one of the prompt alone
     ending_ids: frozenset[int] = frozenset()
     guide: OutputGuide | None = None
@@ -79,8 +81,10 @@ class TokenSequence:
         return sampling.num_logprobs is None and not (is_modified or waits_to_end)
 
     def draw_uniform(self) -> None:
-        """Draw the number in [0, 1) that decides the next token; a repeated step reuses it."""
-        self.uniform = self._random.random()
+        """Draw the number in [0, 1) that decides the next token, once: a repeated step reuses it."""
+        if self.num_drawn == len(self.output_ids):
+            self.uniform = self._random.random()
+            self.num_drawn += 1
 
     def usage(self) -> TokenUsage:
         return TokenUsage(
@@ -154,26 +158,40 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One forward pass: decode rows of one token each, in slot order, then prefill rows."""
+    """One forward pass: decode rows of one token each, in slot order, then prefill rows.
+
+    With `layers` it is a part of the pass of prefill rows alone, and rows come to their end in the final part.
+    """
 
     decode: tuple[Row, ...]
     prefill: tuple[Row, ...]
+    layers: LayerSpan | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
         return self.decode + self.prefill
 
     @property
+    def finished_rows(self) -> tuple[Row, ...]:
+        return self.rows if self.layers is None or self.layers.is_final else ()
+
+    @property
     def sampling_rows(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.samples)
+        return tuple(row for row in self.finished_rows if row.samples)
 
     def alone(self) -> list[StepPlan]:
-        """Return one plan per row, for finding the row that breaks a batch."""
+        """Return one plan per row, through all layers, for finding the row that breaks a batch."""
         return [StepPlan((row,), ()) for row in self.decode] + [StepPlan((), (row,)) for row in self.prefill]
 
 
 class Runner(Protocol):
-    """What executes a plan and owns whatever a slot holds."""
+    """What executes a plan and owns whatever a slot holds.
+
+    While at most `few_rows` replies run, prompts are read in parts of `num_layers` layers.
+    """
+
+    num_layers: int
+    few_rows: int
 
     def prepare(self) -> None:
         """Do in the loop's thread, before the first request, what would make it slow."""
@@ -196,7 +214,7 @@ class Runner(Protocol):
         ...
 
     def run(self, plan: StepPlan) -> list[Sample]:
-        """Run one forward pass and return one sample for each of `plan.sampling_rows`; safe to repeat."""
+        """Run one forward pass and return one sample for each of `plan.sampling_rows`; safe to repeat in whole."""
         ...
 
 
@@ -207,6 +225,8 @@ class Scheduler:
         self._runner = runner
         self._clock = clock
         self._pacer = PrefillPacer(config.max_prefill_tokens)
+        self._layered = LayeredPrefill(runner.num_layers)
+        self._took_part = False
         self._pool = SlotPool(
             config.max_slots,
             max_tokens=config.max_cache_tokens or config.max_slots * config.max_context,
@@ -263,25 +283,43 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Plan the next forward pass over the running sequences."""
         decoding = sorted((s for s in self.running if s.is_decoding), key=lambda sequence: sequence.slot)
+        plan = self._plan(decoding)
+        for row in plan.sampling_rows:
+            row.sequence.draw_uniform()
+        return plan
+
+    def _plan(self, decoding: list[TokenSequence]) -> StepPlan:
+        rows = tuple(Row(s, s.num_computed, 1, True) for s in decoding)
         unread = [s.num_prompt_tokens - s.num_computed for s in self._prefilling]
-        budget = self._pacer.budget(len(decoding), unread) if unread else 0
-        prefill: list[Row] = []
+        if not unread:
+            return StepPlan(rows, ())
+        if not 0 < len(rows) <= self._runner.few_rows or self._pacer.lets_in_all(len(rows), unread):
+            return StepPlan(rows, self._prefill_rows(self._pacer.budget(len(rows), unread)))
+        wait_s = self._pacer.wait_s(len(rows))
+        self._took_part = not self._took_part and wait_s is not None
+        if not self._took_part or wait_s is None:
+            return StepPlan(rows, ())
+        part = self._layered.resume(wait_s) or self._layered.begin(self._prefill_rows(PASS_TOKENS), wait_s)
+        return StepPlan((), *part)
+
+    def _prefill_rows(self, budget: int) -> tuple[Row, ...]:
+        """Return the next prompt tokens, first come, first served."""
+        rows: list[Row] = []
         for sequence in self._prefilling:
             if budget == 0:
                 break
             remaining = sequence.num_prompt_tokens - sequence.num_computed
             length = min(budget, remaining)
-            prefill.append(Row(sequence, sequence.num_computed, length, length == remaining))
+            rows.append(Row(sequence, sequence.num_computed, length, length == remaining))
             budget -= length
-        plan = StepPlan(tuple(Row(s, s.num_computed, 1, True) for s in decoding), tuple(prefill))
-        for row in plan.rows:
-            if row.samples:
-                row.sequence.draw_uniform()
-        return plan
+        return tuple(rows)
 
     def observe(self, plan: StepPlan, seconds: float) -> None:
         """Learn how long a step took, for the next choice of prompt tokens."""
-        self._pacer.observe(len(plan.decode), sum(row.length for row in plan.prefill), seconds)
+        if plan.layers is not None:
+            self._layered.observe(plan.layers, seconds)
+        else:
+            self._pacer.observe(len(plan.decode), sum(row.length for row in plan.prefill), seconds)
 
     def advance(self, row: Row) -> None:
         """Book that the row's tokens are in the cache."""

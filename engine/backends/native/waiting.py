@@ -70,7 +70,7 @@ class PrefillPacer:
 
         `unread` are the tokens left of each prompt that waits.
         """
-        if num_decode_rows == 0 or self._lets_in_all(num_decode_rows, unread):
+        if num_decode_rows == 0 or self.lets_in_all(num_decode_rows, unread):
             return self._max_tokens
         if num_decode_rows.bit_length() not in self._quiet_s:
             return 0
@@ -80,9 +80,15 @@ class PrefillPacer:
             rows = -(-(num_decode_rows + MIN_PREFILL_TOKENS) // ROW_BLOCK) * ROW_BLOCK
         return min(self._max_tokens, rows - num_decode_rows)
 
-    def _lets_in_all(self, num_decode_rows: int, unread: Sequence[int]) -> bool:
+    def lets_in_all(self, num_decode_rows: int, unread: Sequence[int]) -> bool:
+        """Say whether short prompts wait, enough of them to be read at once."""
         longest = BURST_PROMPT_TOKENS if len(unread) >= BURST else SHORT_PROMPT_TOKENS
         return max(unread, default=0) <= longest and 2 * len(unread) >= num_decode_rows
+
+    def wait_s(self, num_decode_rows: int) -> float | None:
+        """Return how long so many replies may wait between two steps; None while their steps' time is unknown."""
+        quiet_s = self._quiet_s.get(num_decode_rows.bit_length())
+        return None if quiet_s is None else (STRETCH - 1) * quiet_s
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""
