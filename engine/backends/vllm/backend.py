@@ -225,7 +225,7 @@ class _Reply:
             is_last = place == len(token_ids) - 1
             ended = is_last and completion.finish_reason is not None
             reason = _finish(completion.finish_reason) if ended else None
-            events.append(self._event(token_id, completion.logprobs[place], reason))
+            events.append(self._event(token_id, completion.logprobs and completion.logprobs[place], reason))
             if self.ended:
                 return events
         if not token_ids and completion.finish_reason is not None:
@@ -234,7 +234,7 @@ class _Reply:
 
     def _event(self, token_id: int, logprobs: Any, reason: FinishReason | None) -> TokenEvent:
         self._num_tokens += 1
-        logprob = float(logprobs[token_id].logprob)
+        logprob = float(logprobs[token_id].logprob) if logprobs else 0.0
         if reason == "stop" and token_id in self._ends:
             return self._last(token_id, self._text.flush(), logprob, "stop")
         text = self._text.push(token_id)

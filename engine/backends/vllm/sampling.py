@@ -31,7 +31,7 @@ def sampling_fields(request: DecodeRequest, eos_token_ids: frozenset[int]) -> di
         "presence_penalty": sampling.presence_penalty,
         "repetition_penalty": sampling.repetition_penalty,
         "logit_bias": dict(sampling.logit_bias) or None,
-        "logprobs": sampling.num_logprobs if sampling.num_logprobs is not None else 0,
+        "logprobs": sampling.num_logprobs,
         "stop_token_ids": sorted(ends),
         "ignore_eos": True,  # the end tokens stand in stop_token_ids
         "detokenize": False,
