@@ -1,8 +1,9 @@
-"""Read a prompt a few layers at a time while few replies run (layered prefill, arXiv 2510.08055).
+"""Read a prompt a few layers at a time between the steps of running replies (layered prefill, arXiv 2510.08055).
 
-Few replies step through weights of few bytes. Prompt tokens that joined such a step would drag it through all weights
-in bfloat16, and so few could join that reading them would hardly pay. Instead a step of the replies alone and a part of
-the prompt's pass take turns: many tokens, through as many layers as the replies can wait for.
+Prompt tokens that join such a step make it longer, and so few may join that reading them hardly pays: products of few
+rows cost nearly what those of many do, and the steps of few replies run through smaller weights than theirs. Instead
+a step of the replies alone and a part of the prompt's pass take turns: many tokens, through as many layers as the
+replies can wait for. A short prompt still joins a step of many replies, where it is nearly free.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from engine.backends.native.scheduler import Row
 
 PASS_TOKENS = 128  # products of as many rows run at nearly full speed, and a layer of them is still short
+JOINING_TOKENS = 64  # of prompts in all: so many still join a step of many replies
 FIRST_LAYERS = 2  # of a pass of a new size
 
 

@@ -53,8 +53,9 @@ class NativeRunner:
         elif is_cuda:
             self._graphs = DecodeGraphs(decoder, self._cache, self._conditions, captures=captures_graphs)
         self._few_threads: int | None = None
-        self.num_layers = decoder.config.num_layers
-        self.few_rows = 0 if self._fused is None or not self._conditions.add_constants else self._fused.max_few
+        is_layered = self._fused is not None and self._conditions.add_constants
+        self.num_layers = decoder.config.num_layers if is_layered else 1
+        self.few_rows = 0 if self._fused is None else self._fused.max_few
 
     def prepare(self) -> None:
         """Choose the threads, and run a prompt and a token in slot 0, which compiles the kernels before they are used.

@@ -16,7 +16,7 @@ from typing import Protocol
 from core.types import DecodeRequest, FinishReason, SamplingParams, TokenEvent, TokenLogprob, TokenUsage
 from engine.backends import DecodingConfig
 from engine.backends.native.channel import Channel
-from engine.backends.native.layered_prefill import PASS_TOKENS, LayeredPrefill, LayerSpan
+from engine.backends.native.layered_prefill import JOINING_TOKENS, PASS_TOKENS, LayeredPrefill, LayerSpan
 from engine.backends.native.sampler import Candidates
 from engine.backends.native.slots import PrefixScope, SlotPool, prefix_scope
 from engine.backends.native.waiting import PrefillPacer, WaitingQueue
@@ -187,7 +187,8 @@ class StepPlan:
 class Runner(Protocol):
     """What executes a plan and owns whatever a slot holds.
 
-    While at most `few_rows` replies run, prompts are read in parts of `num_layers` layers.
+    A prompt's pass may pause after each of `num_layers` layers; one layer means that it may not. Up to `few_rows` rows
+    run through smaller weights than more of them.
     """
 
     num_layers: int
@@ -227,6 +228,7 @@ class Scheduler:
         self._pacer = PrefillPacer(config.max_prefill_tokens)
         self._layered = LayeredPrefill(runner.num_layers)
         self._took_part = False
+        self._pass_tokens = min(PASS_TOKENS, config.max_prefill_tokens)
         self._pool = SlotPool(
             config.max_slots,
             max_tokens=config.max_cache_tokens or config.max_slots * config.max_context,
@@ -293,14 +295,20 @@ class Scheduler:
         unread = [s.num_prompt_tokens - s.num_computed for s in self._prefilling]
         if not unread:
             return StepPlan(rows, ())
-        if not 0 < len(rows) <= self._runner.few_rows or self._pacer.lets_in_all(len(rows), unread):
+        if not self._takes_turns(len(rows), unread):
             return StepPlan(rows, self._prefill_rows(self._pacer.budget(len(rows), unread)))
         wait_s = self._pacer.wait_s(len(rows))
         self._took_part = not self._took_part and wait_s is not None
         if not self._took_part or wait_s is None:
             return StepPlan(rows, ())
-        part = self._layered.resume(wait_s) or self._layered.begin(self._prefill_rows(PASS_TOKENS), wait_s)
+        part = self._layered.resume(wait_s) or self._layered.begin(self._prefill_rows(self._pass_tokens), wait_s)
         return StepPlan((), *part)
+
+    def _takes_turns(self, num_decode_rows: int, unread: list[int]) -> bool:
+        """Say whether prompts are read in parts between the steps of the replies, and not within these steps."""
+        if self._runner.num_layers == 1 or num_decode_rows == 0 or self._pacer.lets_in_all(num_decode_rows, unread):
+            return False
+        return num_decode_rows <= self._runner.few_rows or sum(unread) > JOINING_TOKENS
 
     def _prefill_rows(self, budget: int) -> tuple[Row, ...]:
         """Return the next prompt tokens, first come, first served."""

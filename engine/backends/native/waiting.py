@@ -13,6 +13,7 @@ ROW_BLOCK = 16  # rows of a step with prompt tokens come in multiples of it: eve
 MIN_PREFILL_TOKENS = 8  # fewer would cost nearly as much: the weights are read anyway
 FIRST_PREFILL_TOKENS = 24
 STRETCH = 2.3  # a step that also reads a prompt may take this many times a step that does not
+WAIT = 0.7  # of the time of a step of running replies, which they may wait for a part of a prompt after it
 SHORT_PROMPT_TOKENS = 32  # a question about a picture has a dozen
 BURST, BURST_PROMPT_TOKENS = 4, 128  # so many prompts, and none longer, are a burst of chats that begin
 MAX_GROWTH = 1.5  # of the prompt tokens, from one step to the next
@@ -88,7 +89,7 @@ class PrefillPacer:
     def wait_s(self, num_decode_rows: int) -> float | None:
         """Return how long so many replies may wait between two steps; None while their steps' time is unknown."""
         quiet_s = self._quiet_s.get(num_decode_rows.bit_length())
-        return None if quiet_s is None else (STRETCH - 1) * quiet_s
+        return None if quiet_s is None else WAIT * quiet_s
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""

@@ -34,12 +34,11 @@ pytestmark = pytest.mark.anyio
 LONG = "a prompt that is read in several parts of a pass, " * 5  # 250 tokens: two passes of three layers
 
 
-class OneLayerAtATime(NativeRunner):
-    """Reads prompts in parts beside up to two replies, as 4-bit weights would have it; replies never wait long."""
+class RecordingRunner(NativeRunner):
+    """Keeps the plans it ran."""
 
     def __init__(self, bundle: ModelBundle, config: DecodingConfig) -> None:
         super().__init__(bundle.decoder, config)
-        self.few_rows = 2
         self.plans: list[StepPlan] = []
 
     @property
@@ -52,9 +51,9 @@ class OneLayerAtATime(NativeRunner):
 
 
 @asynccontextmanager
-async def layered_backend() -> AsyncIterator[tuple[BatchingBackend, OneLayerAtATime]]:
+async def layered_backend() -> AsyncIterator[tuple[BatchingBackend, RecordingRunner]]:
     config = DecodingConfig(max_slots=4, max_queue=16, max_context=ENDLESS, num_threads=1, reuse_prefixes=False)
-    runner = OneLayerAtATime(tiny_bundle(), config)
+    runner = RecordingRunner(tiny_bundle(), config)
     backend = BatchingBackend(runner=runner, tokenizer=TOKENIZER, config=config, log=EventLog("test"))
     await backend.start()
     try:
