@@ -20,7 +20,7 @@ LAYER_CEILINGS = {
     "media": 2200,  # design 1200: nine point-cloud formats, audio and video decode within budgets
     "models": 8200,  # design 3200: three loaders, four adapter families, mini's networks, conversion, download
     "cache_index": 1600,  # design 900: five index kinds, an atomic store with reload, the gallery
-    "engine": 8500,  # design 3200: two engines, many machines, experts, batches and responses that survive
+    "engine": 9000,  # design 3200: two engines, layered prefill, many machines, experts, lasting batches and replies
     "server": 14300,  # design 3500: the whole OpenAI surface, its types, the page, keys, traces, load and eval, CLI
     "training": 11700,  # design 2500: recipes of three papers, mini's parts; 4000 lines draw ninety kinds of objects
 }
