@@ -2,11 +2,15 @@
 
     python -m benchmarks.experts --url http://127.0.0.1:8000 [--pictures 200] [--seed 2026] [--show-wrong]
     python -m benchmarks.experts --spoken --url http://127.0.0.1:8000
+    python -m benchmarks.experts --objects caltech101_112.zip --url http://127.0.0.1:8000
 
 Pictures are those of `benchmarks.rendered_text`. An answer is right when it holds the words asked for, letter case,
 punctuation and thousands separators aside. Spoken questions are those of `benchmarks.unrelated`, said by three voices
 of flite (`apt-get install flite`) and sent as sound alone; right is an answer that holds the key fact. Each is asked
 greedily: without the expert, with it, and, the spoken ones, also typed.
+
+Questions about number and place are those of `benchmarks.object_scenes`. A number is right when it is the first in the
+answer, a place or a name when no other one stands beside it.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ import base64
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +31,7 @@ from typing import Any
 import httpx
 
 from benchmarks.chat_client import CHAT_PATH, REQUEST_TIMEOUT_S, picture_message
+from benchmarks.object_scenes import CLASSES, NUMBERS, ObjectScene, object_scenes
 from benchmarks.rendered_text import TextPicture, text_pictures
 from benchmarks.unrelated import QUESTIONS
 
@@ -42,9 +48,13 @@ class Answer:
     replies: dict[str, str]
     expert_text: str
     expert_ms: float
+    excluded: Sequence[str] = ()
+    found: Counter[str] = field(default_factory=Counter)  # names in the expert's objects
+    shown: Counter[str] = field(default_factory=Counter)  # names of what the picture holds
 
     def is_right(self, way: str) -> bool:
-        return holds(self.replies[way], self.right)
+        reply = first_number(self.replies[way]) if self.kind == "how many" else self.replies[way]
+        return holds(reply, self.right) and not holds(reply, self.excluded)
 
 
 def holds(reply: str, right: Sequence[str]) -> bool:
@@ -56,6 +66,13 @@ def plain(text: str) -> str:
     """Return lower-case words and numbers, `1,234.50` as `1234.50`."""
     joined = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.lower())
     return " ".join(re.findall(r"\d+(?:\.\d+)*|[^\W\d_]+", joined))
+
+
+def first_number(reply: str) -> str:
+    """Return the first number of a reply, "one" for an article when there is none, or nothing."""
+    words = plain(reply).split()
+    numbers = [word for word in words if word.isdigit() or word in NUMBERS]
+    return numbers[0] if numbers else "one" if {"a", "an"} & set(words) else ""
 
 
 async def ask(client: httpx.AsyncClient, message: dict[str, Any], expert: str | None) -> tuple[str, dict[str, Any]]:
@@ -81,6 +98,24 @@ async def ask_about_picture(client: httpx.AsyncClient, picture: TextPicture) -> 
         replies={"without": without, "with ocr": with_ocr},
         expert_text=report["text"],
         expert_ms=report["elapsed_ms"],
+    )
+
+
+async def ask_about_objects(client: httpx.AsyncClient, scene: ObjectScene) -> Answer:
+    """Ask a scene's question without and with the detector."""
+    message = picture_message(scene.question, scene.content, "image/jpeg")
+    without, _ = await ask(client, message, None)
+    with_detect, report = await ask(client, message, "detect")
+    return Answer(
+        kind=scene.kind,
+        question=scene.question,
+        right=scene.answer,
+        excluded=scene.excluded,
+        replies={"without": without, "with detect": with_detect},
+        expert_text=report["text"],
+        expert_ms=report["elapsed_ms"],
+        found=Counter(found["name"] for found in report["objects"]),
+        shown=Counter(CLASSES[folder][0] for folder, _, _ in scene.objects),
     )
 
 
@@ -123,8 +158,14 @@ def print_report(answers: Sequence[Answer], *, show_wrong: bool) -> None:
         rows = [answer for answer in answers if kind in (answer.kind, "all")]
         counts = [sum(answer.is_right(way) for answer in rows) for way in ways]
         print(f"{kind:12s}{len(rows):6d}" + "".join(f"{n:8d} {n / len(rows):7.1%}" for n in counts))
-    read = [holds(answer.expert_text, (*answer.right, answer.question)) for answer in answers]
-    print(f"the expert's text holds the answer (of a spoken question, the question) in {sum(read)} of {len(answers)}")
+    if shown := sum((answer.shown for answer in answers), Counter[str]()):
+        found = sum((answer.found for answer in answers), Counter[str]())
+        hits = sum((answer.found & answer.shown for answer in answers), Counter[str]())
+        print(f"found {hits.total()} of {shown.total()} objects, and {found.total() - hits.total()} that are not there")
+        print(", ".join(f"{name} {hits[name]}/{count}" for name, count in sorted(shown.items())))
+    else:
+        read = [holds(answer.expert_text, (*answer.right, answer.question)) for answer in answers]
+        print(f"the expert's text holds the answer (of a spoken question, the question) in {sum(read)} of {len(read)}")
     print(f"the expert took {median(answer.expert_ms for answer in answers):.0f} ms (median)")
     for answer in answers if show_wrong else ():
         if not answer.is_right(last):
@@ -142,7 +183,10 @@ async def run(arguments: argparse.Namespace) -> None:
             return await work
 
     async with httpx.AsyncClient(base_url=arguments.url, timeout=REQUEST_TIMEOUT_S) as client:
-        if arguments.spoken:
+        if arguments.objects:
+            scenes = object_scenes(arguments.objects, arguments.pictures, arguments.seed)
+            asked = [ask_about_objects(client, scene) for scene in scenes]
+        elif arguments.spoken:
             asked = [ask_aloud(client, place) for place in range(len(QUESTIONS))]
         else:
             pictures = text_pictures(arguments.pictures, arguments.seed)
@@ -157,6 +201,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--concurrency", type=int, default=1, help="pictures or questions asked about at once")
+    parser.add_argument("--objects", type=Path, help="scenes of photographs instead: Caltech-101 as a zip of folders")
     parser.add_argument("--spoken", action="store_true", help="spoken questions instead of pictures")
     parser.add_argument("--show-wrong", action="store_true", help="print every wrong answer")
     asyncio.run(run(parser.parse_args()))

@@ -27,11 +27,12 @@ def medium_object(report: MediumReport) -> dict[str, Any]:
 
 
 def expert_object(report: ExpertReport) -> dict[str, Any]:
-    """Return what an expert said about which medium, how much of it the prompt holds, milliseconds, and its error."""
+    """Return what an expert said about which medium, what it found where, how much the prompt holds, and its error."""
     return {
         "expert": report.expert,
         "medium": report.medium,
         "text": report.text,
+        "objects": [{"name": found.name, "score": found.score, "box": list(found.box)} for found in report.objects],
         "prompt_chars": len(report.in_prompt),
         "elapsed_ms": report.elapsed_ms,
         "from_memo": report.from_memo,

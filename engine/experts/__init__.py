@@ -15,6 +15,7 @@ from core.errors import ConfigError
 from core.registry import Registry
 from core.types import DecodedMedia, MediaBlob, Modality
 from models.bundle import ModelBundle
+from models.nanodet.detector import FoundObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,14 @@ class ExpertMedium:
     decode: Callable[[], Awaitable[DecodedMedia]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What an expert has to say, empty for nothing, and the objects it speaks of where it knows their places."""
+
+    text: str
+    objects: tuple[FoundObject, ...] = ()
+
+
 Describe = Callable[[ExpertMedium], Awaitable[str]]
 
 
@@ -77,8 +86,8 @@ class Expert(Protocol):
     heading: str
     instruction: str
 
-    async def read(self, medium: ExpertMedium) -> str:
-        """Return what the expert has to say, empty for nothing. Cancelling the call ends the work soon."""
+    async def read(self, medium: ExpertMedium) -> Reading:
+        """Return what the expert has to say. Cancelling the call ends the work soon."""
         ...
 
     async def stop(self) -> None: ...
@@ -93,6 +102,7 @@ EXPERTS: Registry[ExpertFactory] = Registry(
         "ocr": "engine.experts.ocr:build_ocr",
         "transcribe": "engine.experts.transcribe:build_transcribe",
         "classify": "engine.experts.classify:build_classify",
+        "detect": "engine.experts.detect:build_detect",
         "caption": "engine.experts.caption:build_caption",
     },
 )

@@ -14,7 +14,7 @@ import httpx
 from core.errors import ConfigError, EngineFault
 from core.types import DecoderBackend, DecodeRequest, MediaBlob, Modality, SamplingParams, TokenEvent
 from engine.encoding.service import EncodingService, joint_confidence
-from engine.experts import ExpertContext, ExpertMedium
+from engine.experts import ExpertContext, ExpertMedium, Reading
 from models.bundle import ModelBundle
 
 QUESTION = "Describe the picture in one sentence."
@@ -54,9 +54,9 @@ class CaptionExpert:
         self.expert_id = f"caption-{context.bundle.name}-{'-'.join(encoders)}"
         self._describe = context.describe
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         """Return the model's sentence."""
-        return await self._describe(medium)
+        return Reading(text=await self._describe(medium))
 
     async def stop(self) -> None: ...
 
@@ -102,7 +102,7 @@ class RemoteCaptionExpert:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=None)
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         """Return the endpoint's sentence. Raises `EngineFault` when it cannot be reached or answers something else."""
         body: dict[str, Any] = {"messages": [_picture_turn(medium.blob)], "max_tokens": MAX_TOKENS, "temperature": 0}
         if self._model:
@@ -111,7 +111,8 @@ class RemoteCaptionExpert:
             async with self._client.stream("POST", "chat/completions", json=body) as answer:
                 content = await _limited(answer)
             answer.raise_for_status()
-            return str(httpx.Response(200, content=content).json()["choices"][0]["message"]["content"] or "")
+            reply = httpx.Response(200, content=content).json()["choices"][0]["message"]["content"]
+            return Reading(text=str(reply or ""))
         except httpx.HTTPStatusError as error:
             raise EngineFault(f"the caption endpoint answered {error.response.status_code}") from error
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:

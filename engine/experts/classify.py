@@ -6,7 +6,7 @@ from functools import partial
 
 from core.errors import ConfigError
 from core.types import AnyArray, Modality
-from engine.experts import ExpertContext, ExpertMedium
+from engine.experts import ExpertContext, ExpertMedium, Reading
 from engine.experts.threads import ExpertThread, IsAbandoned
 from models.registry import CLASSIFIERS, PictureClassifier
 
@@ -35,10 +35,10 @@ class ClassifyExpert:
         self._thread = ExpertThread("classify")
         self._classifier: PictureClassifier | None = None
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         """Return up to `NUM_NAMES` names."""
         media = await medium.decode()
-        return await self._thread.run(partial(self._read, media.array))
+        return Reading(text=await self._thread.run(partial(self._read, media.array)))
 
     async def stop(self) -> None:
         await self._thread.stop()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from core.errors import ConfigError, MediaTooLarge
 from core.types import AnyArray, Modality
-from engine.experts import ExpertContext, ExpertMedium
+from engine.experts import ExpertContext, ExpertMedium, Reading
 from engine.experts.reading_order import TextBox, lines_in_order
 from engine.experts.threads import ExpertThread, IsAbandoned
 
@@ -46,10 +46,10 @@ class OcrExpert:
         self._thread = ExpertThread("ocr")
         self._engine: Any = None  # RapidOCR has no types
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         """Return the lines of the picture. Raises `MediaTooLarge` for more than `MAX_LINES`."""
         media = await medium.decode()
-        return await self._thread.run(partial(self._read, media.array))
+        return Reading(text=await self._thread.run(partial(self._read, media.array)))
 
     async def stop(self) -> None:
         await self._thread.stop()

@@ -16,12 +16,14 @@ from core.telemetry import EventLog, Measurements
 from core.types import MediaBlob
 from engine.encoding.medium import MediaDecoder
 from engine.encoding.sharing import SharedWork
-from engine.experts import EXPERTS, Expert, ExpertContext, ExpertMedium
+from engine.experts import EXPERTS, Expert, ExpertContext, ExpertMedium, Reading
 from engine.experts.cleaning import cleaned
 from engine.experts.decoding import RequestDecoding
+from models.nanodet.detector import FoundObject
 
 PARAM = "bind.experts"
 MAX_MEMO_CHARS = 4_000_000
+OBJECT_CHARS = 300  # what one found object takes, as text
 MAX_TEXT_CHARS = 100_000  # of one expert on one medium, before the prompt takes its share
 MemoKey = tuple[str, ...]
 
@@ -30,7 +32,8 @@ MemoKey = tuple[str, ...]
 class ExpertReport:
     """What became of one expert on one medium, counted from 0 among those in scope; `text` is cleaned.
 
-    `in_prompt` is the part of it that joined the prompt. `error` is a sentence when there is no text for a reason.
+    `in_prompt` is the part of it that joined the prompt. `objects` are those it speaks of, with their places. `error`
+    is a sentence when there is no text for a reason.
     """
 
     expert: str
@@ -38,6 +41,7 @@ class ExpertReport:
     modality: str
     text: str = ""
     in_prompt: str = ""
+    objects: tuple[FoundObject, ...] = ()
     error: str | None = None
     elapsed_ms: float = 0.0
     from_memo: bool = False
@@ -65,8 +69,8 @@ class ExpertService:
         self._special_texts = tuple(special_texts)
         self._measurements = measurements
         self._log = EventLog("bindchat.experts")
-        self._shared: SharedWork[str] = SharedWork()
-        self._memo = _TextMemo(MAX_MEMO_CHARS)
+        self._shared: SharedWork[Reading] = SharedWork()
+        self._memo = _ReadingMemo(MAX_MEMO_CHARS)
         self._experts: dict[str, Expert] = {}
         self._missing: dict[str, str] = {}
         for name in EXPERTS.names():
@@ -154,15 +158,15 @@ class ExpertService:
         report = ExpertReport(expert=name, medium=place, modality=str(blob.modality))
         key = (expert.expert_id, tenant, str(blob.modality), blob.container, blob.sha256, str(blob.sampling))
         if (known := self._memo.get(key)) is not None:
-            return replace(report, text=known, from_memo=True)
+            return replace(report, text=known.text, objects=known.objects, from_memo=True)
         medium = ExpertMedium(blob=blob, tenant=tenant, decode=lambda: decoding.for_expert(blob))
         started_s = time.perf_counter()
-        text, error = "", None
+        reading, error = Reading(text=""), None
         with self._measurements.timed("expert", expert=name):
             try:
                 async with asyncio.timeout(self._options.timeout_s):
-                    text = await self._shared.run(key, lambda: self._read(expert, medium))
-                self._memo.put(key, text)
+                    reading = await self._shared.run(key, lambda: self._read(expert, medium))
+                self._memo.put(key, reading)
             except TimeoutError:
                 error = f"took longer than {self._options.timeout_s:g} s (expert_timeout_s) and was stopped"
             except AppError as refusal:
@@ -171,29 +175,35 @@ class ExpertService:
                 self._log.fault("expert_failed", fault, expert=name)
                 error = "failed for a reason of its own; the log has the details"
         elapsed_ms = round((time.perf_counter() - started_s) * 1000, 3)
-        return replace(report, text=text, error=error, elapsed_ms=elapsed_ms)
+        return replace(report, text=reading.text, objects=reading.objects, error=error, elapsed_ms=elapsed_ms)
 
-    async def _read(self, expert: Expert, medium: ExpertMedium) -> str:
-        text = await expert.read(medium)
-        return await asyncio.to_thread(cleaned, text[:MAX_TEXT_CHARS], self._special_texts)
+    async def _read(self, expert: Expert, medium: ExpertMedium) -> Reading:
+        reading = await expert.read(medium)
+        text = await asyncio.to_thread(cleaned, reading.text[:MAX_TEXT_CHARS], self._special_texts)
+        return replace(reading, text=text)
 
 
-class _TextMemo:
-    """Texts by key, the least recently used dropped beyond `max_chars`; used in the event loop's thread only."""
+class _ReadingMemo:
+    """Readings by key, the least recently used dropped beyond `max_chars`; used in the event loop's thread only."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars
         self._num_chars = 0
-        self._texts: OrderedDict[MemoKey, str] = OrderedDict()
+        self._readings: OrderedDict[MemoKey, Reading] = OrderedDict()
 
-    def get(self, key: MemoKey) -> str | None:
-        text = self._texts.get(key)
-        if text is not None:
-            self._texts.move_to_end(key)
-        return text
+    def get(self, key: MemoKey) -> Reading | None:
+        reading = self._readings.get(key)
+        if reading is not None:
+            self._readings.move_to_end(key)
+        return reading
 
-    def put(self, key: MemoKey, text: str) -> None:
-        self._num_chars += len(text) - len(self._texts.pop(key, ""))
-        self._texts[key] = text
-        while self._num_chars > self._max_chars or len(self._texts) > self._max_chars // 1000:
-            self._num_chars -= len(self._texts.popitem(last=False)[1])
+    def put(self, key: MemoKey, reading: Reading) -> None:
+        self._num_chars += _num_chars(reading) - _num_chars(self._readings.pop(key, None))
+        self._readings[key] = reading
+        while self._num_chars > self._max_chars or len(self._readings) > self._max_chars // 1000:
+            self._num_chars -= _num_chars(self._readings.popitem(last=False)[1])
+
+
+def _num_chars(reading: Reading | None) -> int:
+    """Count an object as much as the characters that take as much memory."""
+    return len(reading.text) + OBJECT_CHARS * len(reading.objects) if reading else 0

@@ -12,7 +12,7 @@ import torch
 
 from core.errors import ConfigError, MediaDecodeError
 from core.types import DecodedMedia, FloatArray, Modality
-from engine.experts import ExpertContext, ExpertMedium
+from engine.experts import ExpertContext, ExpertMedium, Reading
 from engine.experts.threads import ExpertThread, IsAbandoned
 from models.imagebind.audio import resample
 
@@ -67,10 +67,10 @@ class TranscribeExpert:
         facts = f"{weights.stat().st_size}-{int(weights.stat().st_mtime)}"
         self.expert_id = f"transcribe-{version('faster-whisper')}-{folder.name}-{facts}"
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         """Return the words of the recording, nothing for one without speech."""
         media = await medium.decode()
-        return await self._thread.run(partial(self._read, media))
+        return Reading(text=await self._thread.run(partial(self._read, media)))
 
     async def stop(self) -> None:
         await self._thread.stop()

@@ -7,6 +7,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import httpx
@@ -18,6 +19,7 @@ from core.errors import InvalidRequest
 from server.commands.errors import fail, one_sentence_errors
 from server.commands.inner_server import own_server
 from server.commands.server_options import api_root, first_model, run_facts, write_text
+from server.evaluation.bigbench import holds_tasks, write_tasks
 from server.evaluation.outcome import Outcome
 from server.evaluation.report import group_rows, html_report
 from server.evaluation.text_ability import HarnessPlan, compare, run_harness
@@ -29,7 +31,7 @@ Numbers = dict[str, dict[str, float]]
 def evaluate_text(
     tasks: Annotated[list[str], typer.Argument(metavar="TASKS...", help="Tasks by the harness's names.")],
     folder: Annotated[
-        Path | None, typer.Option(help="Take tasks from this folder of YAML files only, not those of the harness.")
+        Path | None, typer.Option(help="Take tasks from this folder only: YAML files, or BIG-bench's benchmark_tasks.")
     ] = None,
     fewshot: Annotated[int | None, typer.Option(min=0, help="Examples in front; else as the task says.")] = None,
     against: Annotated[str | None, typer.Option(help="A base model started inside, for comparison.")] = None,
@@ -40,16 +42,21 @@ def evaluate_text(
 
     Needs the extra eval, and a server with /v1/completions and /tokenize. Tasks of the harness fetch their data sets
     from the internet; a YAML file of your own in --folder may name local ones (dataset_path: json). The first token
-    of a text is not scored, as nothing precedes it.
+    of a text is not scored, as nothing precedes it. BIG-bench's tasks of choosing need no internet: pip download
+    --no-deps bigbench==1.0.0 brings them (358 MB, Apache-2.0), tar unpacks them.
 
     bindchat eval text arc_easy hellaswag --model my-model --against mini --limit 200
+    bindchat eval text hyperbaton general_knowledge --folder bigbench-1.0.0/bigbench/benchmark_tasks
 
     Exit codes: 0 measured and unharmed, 1 worse than the base by two standard errors, 2 the command is wrong.
     """
     plan = HarnessPlan(tasks=tuple(tasks), folder=folder, num_fewshot=fewshot, limit=options.limit, seed=options.seed)
-    with one_sentence_errors():
+    with one_sentence_errors(), TemporaryDirectory() as made:
         if against and against_url:
             raise InvalidRequest("name the base once, by --against or by --against-url")
+        if folder and holds_tasks(folder):
+            known = write_tasks(folder, plan.tasks, Path(made), plan.seed)
+            plan = replace(plan, tasks=known, folder=Path(made))
         numbers, facts = _measured(plan, options, options.url, options.model)
         rows: dict[str, dict[str, Any]] = {task: dict(row) for task, row in numbers.items()}
         harmed: list[str] = []

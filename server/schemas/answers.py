@@ -113,12 +113,21 @@ class CacheTrace(Answer):
     neighbours: list[NearItem]
 
 
+class FoundObjectTrace(Answer):
+    """An object in a picture; `box` is left, top, right, bottom as shares of the picture's width or height."""
+
+    name: str
+    score: float
+    box: list[float]
+
+
 class ExpertTrace(Answer):
     """What an expert said about one medium, and how much of it the prompt holds."""
 
     expert: str
     medium: int
     text: str
+    objects: list[FoundObjectTrace]
     prompt_chars: int
     elapsed_ms: float
     from_memo: bool

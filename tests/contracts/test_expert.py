@@ -64,7 +64,7 @@ async def test_it_says_who_it_is_what_it_reads_and_how_its_text_is_introduced(na
 async def test_a_blank_medium_of_each_modality_gives_a_text(name: str) -> None:
     async with running(name) as expert:
         for modality in expert.modalities:
-            assert isinstance(await expert.read(blank_medium(modality)), str)
+            assert isinstance((await expert.read(blank_medium(modality))).text, str)
 
 
 async def test_one_that_was_stopped_leaves_no_thread_behind(name: str) -> None:
@@ -80,7 +80,7 @@ async def test_the_error_of_decoding_reaches_the_caller(name: str) -> None:
     async with running(name) as expert:
         medium = ExpertMedium(blob=blank_medium(next(iter(expert.modalities))).blob, tenant="", decode=undecodable)
         if name == "caption":  # it asks the model, which decodes for itself
-            assert await expert.read(medium)
+            assert (await expert.read(medium)).text
             return
         with pytest.raises(AppError, match="damaged"):
             await expert.read(medium)

@@ -78,3 +78,26 @@ def test_the_harness_counts_the_choices_that_the_decoder_finds_likeliest(server:
     assert found["harmed"] == []
     unknown = CliRunner().invoke(app, [*always[:2], "riddles", *always[3:]])
     assert (unknown.exit_code, "riddles" in unknown.output) == (2, True)
+
+
+@pytest.mark.filterwarnings("default")  # of the harness and what it imports
+def test_a_task_of_bigbench_counts_the_best_choices_that_the_decoder_finds_likeliest(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval", reason="`make setup-eval` installs lm-evaluation-harness")
+    examples = []
+    for place, (question, choices) in enumerate(QUESTIONS):
+        likeliest = max(choices, key=lambda choice, question=question: likelihood(question, choice))  # type: ignore[misc]
+        scores = {choice: float((choice == likeliest) == (place == 0)) for choice in choices}  # the second: all others
+        examples.append({"input": question, "target_scores": scores})
+    task = {"examples": examples, "append_choices_to_input": False}
+    (tmp_path / "facts" / "plain").mkdir(parents=True)
+    (tmp_path / "facts" / "task.json").write_text("{}")
+    words = {"example_input_prefix": "", "example_output_prefix": " "}
+    (tmp_path / "facts" / "plain" / "task.json").write_text(json.dumps(task | words))
+    always = ["eval", "text", "--folder", str(tmp_path), "--url", server.url, "--json"]
+    done = CliRunner().invoke(app, [*always, "facts/plain"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tasks"]["facts_plain"]["acc"] == 0.5
+    whole = CliRunner().invoke(app, [*always, "facts"])
+    assert (whole.exit_code, "name one of its parts: facts/plain" in whole.output) == (2, True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from engine.experts import EXPERTS
 from tests.support.live_server import (
@@ -57,6 +59,7 @@ def test_the_text_of_a_picture_stands_in_delimiters_before_the_question(server: 
         "expert": "ocr",
         "medium": 0,
         "text": "Mind the gap",
+        "objects": [],
         "prompt_chars": 12,
         "elapsed_ms": 0,
         "from_memo": False,
@@ -161,6 +164,37 @@ def test_names_of_a_photo_come_with_probabilities(server: LiveServer) -> None:
     text = bind["experts"][0]["text"]
     assert "cat" in text
     assert "%" in text
+
+
+def test_objects_are_counted_and_placed_in_the_prompt_and_boxed_in_the_trace(server: LiveServer) -> None:
+    scene = Image.new("RGB", (640, 480), (40, 40, 60))
+    for name, size, corner in (
+        ("teddy_bear.webp", (170, 170), (10, 20)),
+        ("teddy_bear.webp", (170, 170), (10, 290)),
+        ("cat.jpg", (270, 180), (350, 150)),
+    ):
+        with Image.open(SAMPLES / name) as photo:
+            scene.paste(photo.convert("RGB").resize(size), corner)
+    file = io.BytesIO()
+    scene.save(file, "png")
+    prompt, bind = ask(server, image_part(file.getvalue()), bind={"experts": ["detect"], "trace": True})
+    (report,) = bind["experts"]
+    assert report["text"] == "two teddy bears: one at the top left, one at the bottom left\none cat at the right"
+    assert f'Objects found in the picture:\n"""\n{report["text"]}\n"""\n\nQuestion: What does it say?' in prompt
+    assert sorted(found["name"] for found in report["objects"]) == ["cat", "teddy bear", "teddy bear"]
+    (cat,) = (found for found in report["objects"] if found["name"] == "cat")
+    assert 0.45 <= cat["score"] <= 1
+    left, top, right, bottom = cat["box"]
+    assert 0.5 < left < right < 1
+    assert 0.25 < top < bottom < 0.75
+
+
+def test_objects_of_a_known_picture_are_remembered_with_their_boxes(server: LiveServer) -> None:
+    cat, asked = image_part((SAMPLES / "cat.jpg").read_bytes()), {"experts": ["detect"], "trace": True}
+    (first,) = ask(server, cat, bind=asked)[1]["experts"]
+    (again,) = ask(server, cat, bind=asked)[1]["experts"]
+    assert again["from_memo"] is True
+    assert again["objects"] == first["objects"] != []
 
 
 def test_the_served_model_captions_and_an_endpoint_does_when_named(server: LiveServer) -> None:

@@ -28,7 +28,7 @@ from core.types import (
     TokenUsage,
 )
 from engine.backends import DecodingConfig
-from engine.experts import Expert, ExpertContext, ExpertMedium
+from engine.experts import Expert, ExpertContext, ExpertMedium, Reading
 from models.adapters.options import AdapterOptions, last_layers
 from models.bundle import ModelBundle
 from models.tiny import load_tiny
@@ -151,9 +151,9 @@ class ToyExpert:
     heading = "About {medium}:"
     instruction = ""
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         media = await medium.decode()
-        return "a toy says toy " * (1 + media.array.shape[0] // 8)
+        return Reading(text="a toy says toy " * (1 + media.array.shape[0] // 8))
 
     async def stop(self) -> None: ...
 
@@ -161,16 +161,16 @@ class ToyExpert:
 class BrokenExpert(ToyExpert):
     """Fails as a library might."""
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         raise RuntimeError("a toy broke")
 
 
 class SilentExpert(ToyExpert):
     """Never comes back."""
 
-    async def read(self, medium: ExpertMedium) -> str:
+    async def read(self, medium: ExpertMedium) -> Reading:
         await asyncio.Event().wait()
-        return ""
+        return Reading(text="")
 
 
 def build_toy_expert(context: ExpertContext) -> Expert:
