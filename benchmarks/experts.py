@@ -69,10 +69,8 @@ def plain(text: str) -> str:
 
 
 def first_number(reply: str) -> str:
-    """Return the first number of a reply, "one" for an article when there is none, or nothing."""
-    words = plain(reply).split()
-    numbers = [word for word in words if word.isdigit() or word in NUMBERS]
-    return numbers[0] if numbers else "one" if {"a", "an"} & set(words) else ""
+    """Return the first number of a reply, in digits or as a word, or nothing."""
+    return next((word for word in plain(reply).split() if word.isdigit() or word in NUMBERS), "")
 
 
 async def ask(client: httpx.AsyncClient, message: dict[str, Any], expert: str | None) -> tuple[str, dict[str, Any]]:
@@ -163,6 +161,10 @@ def print_report(answers: Sequence[Answer], *, show_wrong: bool) -> None:
         hits = sum((answer.found & answer.shown for answer in answers), Counter[str]())
         print(f"found {hits.total()} of {shown.total()} objects, and {found.total() - hits.total()} that are not there")
         print(", ".join(f"{name} {hits[name]}/{count}" for name, count in sorted(shown.items())))
+        exact = [answer for answer in answers if answer.found == answer.shown]
+        print(
+            f"where it found just what is there: {sum(answer.is_right(last) for answer in exact)} of {len(exact)} right"
+        )
     else:
         read = [holds(answer.expert_text, (*answer.right, answer.question)) for answer in answers]
         print(f"the expert's text holds the answer (of a spoken question, the question) in {sum(read)} of {len(read)}")

@@ -179,7 +179,11 @@ def test_objects_are_counted_and_placed_in_the_prompt_and_boxed_in_the_trace(ser
     scene.save(file, "png")
     prompt, bind = ask(server, image_part(file.getvalue()), bind={"experts": ["detect"], "trace": True})
     (report,) = bind["experts"]
-    assert report["text"] == "two teddy bears: one at the top left, one at the bottom left\none cat at the right"
+    assert report["text"].splitlines() == [
+        "There are two teddy bears and one cat.",
+        "The teddy bears: one on the left, at the top; one on the left, at the bottom.",
+        "The cat is on the right.",
+    ]
     assert f'Objects found in the picture:\n"""\n{report["text"]}\n"""\n\nQuestion: What does it say?' in prompt
     assert sorted(found["name"] for found in report["objects"]) == ["cat", "teddy bear", "teddy bear"]
     (cat,) = (found for found in report["objects"] if found["name"] == "cat")

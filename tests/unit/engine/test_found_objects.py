@@ -16,12 +16,21 @@ def found(name: str, box: tuple[float, float, float, float]) -> FoundObject:
 
 def test_each_name_is_counted_and_placed_the_surest_name_first() -> None:
     objects = [found("dog", LEFT), found("cup", RIGHT), found("cup", MIDDLE), found("cup", RIGHT)]
-    assert told(objects) == "one dog at the left\nthree cups: one in the middle, two at the right"
+    assert told(objects).splitlines() == [
+        "There is one dog and three cups.",
+        "The dog is on the left.",
+        "The cups: one in the middle; two on the right.",
+    ]
 
 
-def test_objects_of_one_name_in_one_place_are_told_together() -> None:
-    assert told([found("person", MIDDLE)] * 2) == "two people in the middle"
-    assert told([found("sheep", LEFT)] * 11) == "11 sheep at the left"
+def test_three_names_are_joined_and_many_counted_in_digits() -> None:
+    several = [found("person", LEFT)] * 2 + [found("cat", MIDDLE)] + [found("sheep", RIGHT)] * 11
+    assert told(several).splitlines() == [
+        "There are two people, one cat and 11 sheep.",
+        "The people: two on the left.",
+        "The cat is in the middle.",
+        "The sheep: 11 on the right.",
+    ]
 
 
 def test_a_picture_without_objects_says_nothing() -> None:
@@ -32,11 +41,11 @@ def test_a_picture_without_objects_says_nothing() -> None:
     ("box", "words"),
     [
         ((0.0, 0.0, 1.0, 1.0), "in the middle"),
-        ((0.0, 0.0, 0.1, 0.1), "at the top left"),
-        ((0.9, 0.9, 1.0, 1.0), "at the bottom right"),
-        ((0.4, 0.0, 0.6, 0.2), "at the top"),
-        ((0.0, 0.0, 0.3, 1.0), "at the left"),
-        ((1.0, 1.0, 1.0, 1.0), "at the bottom right"),
+        ((0.0, 0.0, 0.1, 0.1), "on the left, at the top"),
+        ((0.9, 0.9, 1.0, 1.0), "on the right, at the bottom"),
+        ((0.4, 0.0, 0.6, 0.2), "in the middle, at the top"),
+        ((0.0, 0.0, 0.3, 1.0), "on the left"),
+        ((1.0, 1.0, 1.0, 1.0), "on the right, at the bottom"),
     ],
 )
 def test_a_place_is_where_the_middle_of_the_box_lies(box: tuple[float, float, float, float], words: str) -> None:
