@@ -46,6 +46,7 @@ def evaluate_text(
     --no-deps bigbench==1.0.0 brings them (358 MB, Apache-2.0), tar unpacks them.
 
     bindchat eval text arc_easy hellaswag --model my-model --against mini --limit 200
+
     bindchat eval text hyperbaton general_knowledge --folder bigbench-1.0.0/bigbench/benchmark_tasks
 
     Exit codes: 0 measured and unharmed, 1 worse than the base by two standard errors, 2 the command is wrong.
