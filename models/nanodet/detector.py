@@ -103,7 +103,8 @@ def _in_square(pixels: AnyArray) -> tuple[AnyArray, float, tuple[float, float]]:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     left, top = (SIDE_PX - size[0]) // 2, (SIDE_PX - size[1]) // 2
     square = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    square[top : top + size[1], left : left + size[0]] = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    square[top : top + size[1], left : left + size[0]] = np.asarray(resized)
     return square, scale, (float(left), float(top))
 
 

@@ -101,7 +101,7 @@ def _places(head: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Return the logits `(B, h w, 80)` of a grid's head `(B, 124, h, w)`, and its boxes: centre and mean distances."""
     height, width = head.shape[-2:]
     rows = head.flatten(2).mT  # (B, h w, 124)
-    bins = rows[..., NUM_CLASSES:].unflatten(-1, (4, NUM_BINS)).softmax(-1)  # (B, h w, 4, 11)
+    bins = torch.unflatten(rows[..., NUM_CLASSES:], -1, (4, NUM_BINS)).softmax(-1)  # (B, h w, 4, 11)
     left, top, right, bottom = ((bins @ torch.arange(float(NUM_BINS))) * stride).unbind(-1)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     x, y = ((place.flatten() + 0.5) * stride for place in (x, y))  # (h w)
