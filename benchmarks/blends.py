@@ -1,12 +1,15 @@
-"""Ask about pairs of unlike media and count the answers that name both; yes-or-no questions about what is in a pair.
+"""Ask about pairs of unlike media: how many answers name both, and make sense; yes-or-no questions about such pairs.
 
-    python -m benchmarks.blends SETS DATA --url http://127.0.0.1:8000 [--pairs 40] [--seed 0] [--result out.json]
+    python -m benchmarks.blends SETS DATA --url http://127.0.0.1:8000 [--shapes DIR] [--pairs 40] [--seed 0]
 
-SETS is a folder that `training.recipes.mini_sets` wrote, DATA one with `esc10_16k.zip`, whose fold 5 is heard. Half as
-many photographs again as pairs are drawn; a pair is two photographs of unlike classes, or a photograph and a clip.
-An answer is right when it holds a name or synonym of both; to "Which animals are there?" of each that is one. Every
-medium is also asked about alone: a pair of which one alone is not named cannot be named whole, so the share of pairs
-with both right is the ceiling. The yes-or-no questions ask for either half of a pair, and for a thing in neither.
+SETS is a folder that `training.recipes.mini_sets` wrote, DATA one with `esc10_16k.zip`, whose fold 5 is heard, and
+`--shapes` a `class/file` tree of point clouds and meshes. Half as many photographs again as pairs are drawn; a pair is
+two media of unlike classes, or a photograph and the words for another one as `bind_text`.
+An answer names both when it holds a name or synonym of each; to "Which animals are there?" of each that is one. It is
+clean by `benchmarks.sense`: nothing beside what the server called the parts and ordinary words around them. Every
+medium is also asked about alone: the share of pairs with both right is the ceiling. The follow-up is a second turn
+after "What is this?" and its answer. The yes-or-no questions ask for either half of a pair, and for a thing in neither.
+`--sampled` leaves temperature and the rest as the server has them; else answers are greedy.
 """
 
 from __future__ import annotations
@@ -17,98 +20,162 @@ import base64
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.progress import Progress
 
-from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask
+from benchmarks.chat_client import CHAT_PATH, REQUEST_TIMEOUT_S
 from benchmarks.hearing import read_sounds
 from benchmarks.naming import percent
 from benchmarks.phrasings import alike, load_photos, with_article
+from benchmarks.sense import is_clean
+from benchmarks.shapes import OTHER_NAMES, list_shapes
 from core.naming import contains_name, words_of
 
 NAMING = (
     "What is this?", "What are these?", "What do you see and hear?", "Describe the pictures in one sentence.",
-    "What is in the pictures?", "Tell me what you notice.",
+    "What is in the pictures?", "Tell me what you notice.", "Write a short caption.",
 )  # fmt: skip
 ANIMALS = "Which animals are there?"
+FOLLOW_UP = "Please say again what it is."
 ANIMAL_SOUNDS = {"dog_bark", "rooster"}
 YES_NO = "Is there {a}?"
-Asker = Callable[[str, Sequence["Medium"]], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A photograph or clip as a content part, what a question calls it, and the names that are right for it."""
+    """A photograph, clip, shape or text as a content part, what a question calls it, and the names right for it."""
 
     part: dict[str, Any]
     called: str
     names: tuple[str, ...]
-    is_animal: bool
-    is_sound: bool = False
+    is_animal: bool = False
+    question: str = NAMING[0]  # about it alone
 
     def is_named_in(self, answer: str) -> bool:
         return any(contains_name(answer, name) for name in self.names)
 
+    @property
+    def as_words(self) -> Medium:
+        """The same thing as a text of the sum."""
+        return replace(self, part={"type": "bind_text", "text": self.called})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, and what the server called the parts: names and runners-up."""
+
+    text: str
+    told: tuple[str, ...]
+
 
 Pair = tuple[Medium, Medium]
+Asker = Callable[[str, Sequence[Medium], Sequence[str]], Awaitable[Reply]]
 
 
-def read_media(sets: Path, data: Path, count: int, seed: int) -> tuple[list[Medium], list[Medium]]:
-    """Return photographs and clips."""
-    photos = [
+def read_photos(sets: Path, count: int, seed: int) -> list[Medium]:
+    """Return photographs of the test tree."""
+    photos = load_photos(sets, count, seed)
+    return [
         Medium(photo.message("")["content"][0], photo.names[1], photo.names, "animal" in photo.groups)
-        for photo in load_photos(sets, count, seed)
-    ]
-    sounds = []
+        for photo in photos
+    ]  # fmt: skip
+
+
+def read_clips(data: Path) -> list[Medium]:
+    """Return the clips of the test fold."""
+    clips = []
     for sound in read_sounds(data):
         source = {"data": base64.b64encode(sound.content).decode(), "format": Path(sound.name).suffix.lstrip(".")}
-        part = {"type": "input_audio", "input_audio": source}
         names = tuple(sound.right_names)
-        sounds.append(Medium(part, names[0], names, sound.class_name in ANIMAL_SOUNDS, is_sound=True))
-    return photos, sounds
+        part = {"type": "input_audio", "input_audio": source}
+        clips.append(Medium(part, names[0], names, sound.class_name in ANIMAL_SOUNDS, "What do you hear?"))
+    return clips
 
 
-def draw_pairs(photos: Sequence[Medium], others: Sequence[Medium], count: int, rng: random.Random) -> list[Pair]:
-    """Return pairs of a photograph and something whose names it does not share."""
+def read_shapes(folder: Path, count: int, seed: int) -> list[Medium]:
+    """Return shapes of a `class/file` tree."""
+    shapes = []
+    for path in list_shapes(folder, count, seed):
+        name, encoded = path.parent.name, base64.b64encode(path.read_bytes()).decode()
+        part = {"type": "input_point_cloud", "input_point_cloud": {"data": encoded, "format": path.suffix[1:]}}
+        shapes.append(Medium(part, name, (name, *OTHER_NAMES.get(name, []))))
+    return shapes
+
+
+def draw_pairs(ones: Sequence[Medium], others: Sequence[Medium], count: int, rng: random.Random) -> list[Pair]:
+    """Return pairs of two media that share no name."""
     pairs: list[Pair] = []
     while len(pairs) < count:
-        one, other = rng.choice(photos), rng.choice(others)
+        one, other = rng.choice(ones), rng.choice(others)
         if not alike(one.names, other.names):
             pairs.append((one, other))
     return pairs
 
 
+def draw_kinds(arguments: argparse.Namespace, rng: random.Random) -> dict[str, list[Pair]]:
+    """Return the pairs of each kind; of point clouds where some are given."""
+    count = arguments.pairs
+    photos = read_photos(arguments.sets, count * 3 // 2, arguments.seed)
+    sounds = read_clips(arguments.data)
+    kinds = {
+        "photograph and photograph": draw_pairs(photos, photos, count, rng),
+        "photograph and sound": draw_pairs(photos, sounds, count, rng),
+        "photograph and words": draw_pairs(photos, [photo.as_words for photo in photos], count, rng),
+    }
+    if arguments.shapes:
+        shapes = read_shapes(arguments.shapes, count * 3 // 2, arguments.seed)
+        kinds["photograph and shape"] = draw_pairs(photos, shapes, count, rng)
+        kinds["sound and shape"] = draw_pairs(sounds, shapes, count, rng)
+    return {kind: pairs for kind, pairs in kinds.items() if kind in (arguments.kinds or kinds)}
+
+
 async def score_naming(ask_about: Asker, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return the ceiling and, of each question, the share of answers that name all they should, and the answers."""
+    """Return the ceiling and, of each question, the shares of answers that name all they should, and are clean."""
     alone = await asyncio.gather(*(_alone(ask_about, pair) for pair in pairs))
     firsts, seconds = ([row[side] for row in alone] for side in (0, 1))
     found: dict[str, Any] = {
-        "one alone": sum(firsts) / len(pairs),
-        "other alone": sum(seconds) / len(pairs),
-        "ceiling": sum(map(all, alone)) / len(pairs),
+        "one alone": {"named": sum(firsts) / len(pairs)},
+        "other alone": {"named": sum(seconds) / len(pairs)},
+        "ceiling": {"named": sum(map(all, alone)) / len(pairs)},
     }
-    for question in (*NAMING, ANIMALS):
+    first_answers: list[Reply] = []
+    for question in (*NAMING, ANIMALS, FOLLOW_UP):
         asked = [pair for pair in pairs if question != ANIMALS or any(medium.is_animal for medium in pair)]
-        answers = await asyncio.gather(*(ask_about(question, pair) for pair in asked))
-        right = [
-            all(m.is_named_in(answer) for m in pair if question != ANIMALS or m.is_animal)
-            for pair, answer in zip(asked, answers, strict=True)
-        ]
-        told = [[pair[0].called, pair[1].called, answer] for pair, answer in zip(asked, answers, strict=True)]
-        found[question] = {"share": sum(right) / len(right), "answers": told} if right else None
+        before = [(NAMING[0], reply.text) for reply in first_answers] if question == FOLLOW_UP else [()] * len(asked)
+        answers = await asyncio.gather(
+            *(ask_about(question, pair, earlier) for pair, earlier in zip(asked, before, strict=True))
+        )
+        first_answers = answers if question == NAMING[0] else first_answers
+        found[question] = judge(question, asked, answers) if asked else None
     return found
 
 
+def judge(question: str, pairs: Sequence[Pair], replies: Sequence[Reply]) -> dict[str, Any]:
+    """Return the shares of replies that name both, are clean, and do both, and each reply."""
+    rows = []
+    for pair, reply in zip(pairs, replies, strict=True):
+        wanted = [medium for medium in pair if question != ANIMALS or medium.is_animal]
+        is_named = all(medium.is_named_in(reply.text) for medium in wanted)
+        names = reply.told or tuple(name for medium in pair for name in medium.names)
+        rows.append((pair[0].called, pair[1].called, is_named, is_clean(reply.text, names, question), reply.text))
+    return {
+        "named": sum(row[2] for row in rows) / len(rows),
+        "clean": sum(row[3] for row in rows) / len(rows),
+        "both": sum(row[2] and row[3] for row in rows) / len(rows),
+        "answers": rows,
+    }
+
+
 async def _alone(ask_about: Asker, pair: Pair) -> list[bool]:
-    questions = ["What do you hear?" if medium.is_sound else "What is this?" for medium in pair]
-    answers = await asyncio.gather(
-        *(ask_about(text, [medium]) for text, medium in zip(questions, pair, strict=True))
-    )  # fmt: skip
-    return [medium.is_named_in(answer) for medium, answer in zip(pair, answers, strict=True)]
+    replies = await asyncio.gather(*(ask_about(medium.question, [medium], ()) for medium in pair))
+    return [
+        medium.is_named_in(reply.text) or medium.part["type"] == "bind_text"
+        for medium, reply in zip(pair, replies, strict=True)
+    ]
 
 
 async def score_yes_no(ask_about: Asker, pairs: Sequence[Pair], rng: random.Random) -> dict[str, Any]:
@@ -116,11 +183,13 @@ async def score_yes_no(ask_about: Asker, pairs: Sequence[Pair], rng: random.Rand
     found: dict[str, Any] = {}
     for what in ("one", "other", "neither"):
         questions = [_asked(what, pair, pairs, rng) for pair in pairs]
-        answers = await asyncio.gather(*(ask_about(text, pair) for text, pair in zip(questions, pairs, strict=True)))
+        replies = await asyncio.gather(
+            *(ask_about(text, pair, ()) for text, pair in zip(questions, pairs, strict=True))
+        )
         truth = "no" if what == "neither" else "yes"
-        right = [words_of(answer)[:1] == [truth] for answer in answers]
-        told = [[*pair] for pair in zip(questions, answers, strict=True)]
-        found[f"asked for {what}"] = {"share": sum(right) / len(right), "answers": told}
+        right = [words_of(reply.text)[:1] == [truth] for reply in replies]
+        told = [(question, reply.text) for question, reply in zip(questions, replies, strict=True)]
+        found[f"asked for {what}"] = {"named": sum(right) / len(right), "answers": told}
     return found
 
 
@@ -135,28 +204,22 @@ def _asked(what: str, pair: Pair, pairs: Sequence[Pair], rng: random.Random) -> 
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Ask everything, some at a time, under one progress bar."""
     rng = random.Random(arguments.seed)
-    photos, sounds = read_media(arguments.sets, arguments.data, arguments.pairs * 3 // 2, arguments.seed)
-    kinds = {
-        "photograph and photograph": draw_pairs(photos, photos, arguments.pairs, rng),
-        "photograph and sound": draw_pairs(photos, sounds, arguments.pairs, rng),
-    }
+    kinds = draw_kinds(arguments, rng)
+    options = {"model": arguments.model, "max_completion_tokens": 48, "bind": {"trace": True}}
+    options |= {"seed": arguments.seed} if arguments.sampled else {"temperature": 0}
     limiter = asyncio.Semaphore(arguments.concurrency)
     with Progress() as progress:
         bar = progress.add_task("answers", total=None)
         async with httpx.AsyncClient(base_url=arguments.url, timeout=REQUEST_TIMEOUT_S) as client:
 
-            async def ask_about(text: str, media: Sequence[Medium]) -> str:
-                content = [*(medium.part for medium in media), {"type": "text", "text": text}]
-                body = {
-                    "model": arguments.model,
-                    "messages": [{"role": "user", "content": content}],
-                    "temperature": 0,
-                    "max_completion_tokens": 48,
-                }
+            async def ask_about(text: str, media: Sequence[Medium], earlier: Sequence[str]) -> Reply:
                 async with limiter:
-                    answer = await ask(client, body)
+                    response = await client.post(CHAT_PATH, json={**options, "messages": turns(text, media, earlier)})
+                body = response.raise_for_status().json()
                 progress.advance(bar)
-                return answer
+                parts = body.get("bind", {}).get("parts", [])
+                told = tuple(name for part in parts for name in (part["name"], part["other"]) if name)
+                return Reply(body["choices"][0]["message"]["content"], told)
 
             return {
                 kind: {**await score_naming(ask_about, pairs), **await score_yes_no(ask_about, pairs, rng)}
@@ -164,22 +227,39 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
             }
 
 
+def turns(text: str, media: Sequence[Medium], earlier: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the messages: the question beside the media, or after an earlier question about them and its answer."""
+    parts = [medium.part for medium in media]
+    if not earlier:
+        return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+    question, answer = earlier
+    return [
+        {"role": "user", "content": [*parts, {"type": "text", "text": question}]},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": text},
+    ]
+
+
 def show(found: dict[str, Any]) -> None:
-    """Print one line per question."""
+    """Print one line per question: named, clean, and both."""
+    print(" named   clean    both")
     for kind, rows in found.items():
         for name, row in rows.items():
-            share = row["share"] if isinstance(row, dict) else row
-            print(f"{percent(share)}  {kind}: {name}")
+            shares = (percent(row[key]) if row and key in row else " " * 6 for key in ("named", "clean", "both"))
+            print(f"{'  '.join(shares)}  {kind}: {name}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Count the answers that name both of two unlike media.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=Path, help="a folder that training.recipes.mini_sets wrote")
     parser.add_argument("data", type=Path, help="a folder with esc10_16k.zip")
+    parser.add_argument("--shapes", type=Path, help="a class/file tree of point clouds and meshes")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--kinds", nargs="+", help="these alone, such as 'photograph and sound'")
     parser.add_argument("--pairs", type=int, default=40, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampled", action="store_true", help="sample as the server does by default")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--result", type=Path, help="write shares and answers here as JSON")
     arguments = parser.parse_args()

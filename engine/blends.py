@@ -6,22 +6,24 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from core.types import ChatMessage, ChatRequest
+from core.types import ChatMessage, ChatRequest, Condition
 from engine.prompting import last_question
 from models.bundle import ModelBundle
 from models.mini.part_names import NamedPart as NamedPart
-from models.mini.part_names import Part, PartNames
+from models.mini.part_names import Part, PartNames, is_difference, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blend:
     """The named parts of a blend, none where it is taken for one thing; `messages` tell them, none where they do not.
 
-    A question that is judged needs no telling: its verdict is about one of the parts.
+    A question that is judged needs no telling: its verdict is about one of the parts. A reply to the messages is under
+    `condition`, which knows nothing of the media.
     """
 
     parts: tuple[NamedPart, ...] = ()
     messages: tuple[ChatMessage, ...] = ()
+    condition: Condition = None
 
 
 class BlendReader:
@@ -39,10 +41,10 @@ class BlendReader:
     def _read(self, part_names: PartNames, request: ChatRequest, parts: Sequence[Part]) -> Blend:
         named = part_names.name(parts)
         messages, question = request.messages, last_question(request.messages)
-        if len(named) < 2:
+        if len(named) < 2 and not is_difference(parts):
             return Blend()
         if self._verdicts is not None and self._verdicts.asked_for(question):
             return Blend(parts=named)
         place = max(place for place, message in enumerate(messages) if message.role == "user")
-        turn = replace(messages[place], text=part_names.told(named, question))
-        return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]))
+        turn = replace(messages[place], text=told(named, question))
+        return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]), condition=part_names.told)

@@ -307,14 +307,15 @@ class Pipeline:
             has_context = any(report.in_prompt for report in said)
             concerns = not has_context and self._prompts.is_conditioned(request)
             blend = await self._blends.read(request, joint.parts if joint and concerns else ())
-            if blend.messages and (prompt := self._fitting(request, blend.messages)):
-                prompts, has_context = (prompt,), True
+            told = self._fitting(request, blend.messages) if blend.messages else ()
+            prompts, has_context = ((told,), True) if told else (prompts, has_context)
         is_conditioned = self._prompts.is_conditioned(request, with_context=has_context)
         with timer.stage("condition"):
             vector = joint.vector if joint and is_conditioned else None
             condition, verdict = await self._conditioner.condition(
                 request, vector, joint_confidence(reports), [named.part for named in blend.parts]
             )
+        condition = blend.condition if told else condition
         self._log.event(
             "request_prepared",
             request_id=request.request_id,

@@ -20,11 +20,11 @@ def parts_of(media: Sequence[MediaBlob], rows: Sequence[Embedding]) -> tuple[Par
     """Return the unlike parts of a sum, in the order of the media; none where the media show one thing.
 
     A film counts once for each subject of its scenes, weighed by how long it is shown. What weighs less than
-    `NAMED_FROM` of the heaviest part, or is like a heavier one, is no part. A sum that subtracts has none: its point is
-    what remains.
+    `NAMED_FROM` of the heaviest part, or is like a heavier one, is no part. A sum that subtracts has one part, which
+    is what remains.
     """
     if any(blob.weight < 0 for blob in media):
-        return ()
+        return (_remaining(media, rows),)
     things = [thing for place, pair in enumerate(zip(media, rows, strict=True)) for thing in _things(place, *pair)]
     if len(things) < 2:
         return ()
@@ -37,12 +37,35 @@ def parts_of(media: Sequence[MediaBlob], rows: Sequence[Embedding]) -> tuple[Par
     return tuple(things[i] for i in sorted(kept)) if len(kept) > 1 else ()
 
 
+def _remaining(media: Sequence[MediaBlob], rows: Sequence[Embedding]) -> Part:
+    """Return the whole sum as one part, not to be called what was taken away; nor, among texts alone, what was added.
+
+    So "king" - "man" + "woman" is not a woman, while a picture of a dog less "dog" and "cat" more may be a cat.
+    """
+    total = sum(blob.weight * _unit(row) for blob, row in zip(media, rows, strict=True))  # (E,)
+    heaviest = max(media, key=lambda blob: blob.weight)
+    is_text = all(blob.modality is Modality.TEXT for blob in media)
+    without = [_own_name(blob).lower() for blob in media if is_text or blob.weight < 0]
+    return Part(
+        medium=None,
+        modality=Modality.TEXT if is_text else heaviest.modality,
+        vector=total / max(float(np.linalg.norm(total)), 1e-12),
+        weight=sum(blob.weight for blob in media),
+        confidence=None,
+        without=tuple(filter(None, without)),
+    )
+
+
+def _unit(row: Embedding) -> FloatArray:
+    unit: FloatArray = row.vector / max(float(np.linalg.norm(row.vector)), 1e-12)
+    return unit
+
+
 def _things(place: int, blob: MediaBlob, row: Embedding) -> list[Part]:
     subjects = _subjects(row.scenes)
     if len(subjects) < 2:
-        unit = row.vector / max(float(np.linalg.norm(row.vector)), 1e-12)
         name = _own_name(blob)
-        return [Part(medium=place, modality=blob.modality, vector=unit, weight=blob.weight,
+        return [Part(medium=place, modality=blob.modality, vector=_unit(row), weight=blob.weight,
                      confidence=row.confidence, name=name)]  # fmt: skip
     longest_s = max(length_s for _, _, length_s in subjects)
     return [

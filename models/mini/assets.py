@@ -10,6 +10,8 @@ from core.errors import CheckpointError
 FOLDER = Path(__file__).parent
 WEIGHTS = FOLDER / "mini.safetensors"
 POINT_WEIGHTS = FOLDER / "points.safetensors"
+TOLD_WEIGHTS = FOLDER / "told.safetensors"
+WORDS = FOLDER / "words.safetensors"
 VOCABULARY = FOLDER / "vocabulary.json"
 GALLERY = FOLDER / "gallery"
 AUDIO_WEIGHTS = FOLDER / "audio.safetensors"

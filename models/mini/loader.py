@@ -20,7 +20,9 @@ from models.mini.assets import (
     CONDITIONED_TEMPLATE,
     GALLERY,
     POINT_WEIGHTS,
+    TOLD_WEIGHTS,
     WEIGHTS,
+    WORDS,
     decoder_file,
     picture_network_file,
     text_network_file,
@@ -32,6 +34,7 @@ from models.mini.part_names import PartNames
 from models.mini.points import MiniPointEncoder, load_point_encoder
 from models.mini.relevance import MediaQuestions
 from models.mini.text import MiniTextEncoder
+from models.mini.told import load_told, load_words
 from models.mini.verdicts import load_verdicts
 from models.mini.video import MiniVideoEncoder
 
@@ -56,7 +59,15 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
     digest = file_sha256(WEIGHTS)
     encoder = picture_encoder(tensors, names, encoder_id=f"mini-{digest[:16]}")
     tokenizer = load_gguf_tokenizer(decoder_file())
-    files: tuple[Path, ...] = (WEIGHTS, POINT_WEIGHTS, decoder_file(), picture_network_file(), text_network_file())
+    files: tuple[Path, ...] = (
+        WEIGHTS,
+        POINT_WEIGHTS,
+        TOLD_WEIGHTS,
+        WORDS,
+        decoder_file(),
+        picture_network_file(),
+        text_network_file(),
+    )
     files += audio_sources(audio_encoder)
     sources = {path.name: digest if path == WEIGHTS else file_sha256(path) for path in files}
     text_encoder = MiniTextEncoder(text_network_file(), f"mini-text-{sources[text_network_file().name][:16]}")
@@ -80,7 +91,11 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         conditions_context=False,  # with the condition it names the picture and passes over what is written in it
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
         verdicts=load_verdicts(tensors, lambda text: text_encoder.embed([text])[0], str(WEIGHTS)),
-        part_names=PartNames({m: (e.names, e.name_vectors) for m, e in {**naming, Modality.VIDEO: encoder}.items()}),
+        part_names=PartNames(
+            {m: (e.names, e.name_vectors) for m, e in {**naming, Modality.VIDEO: encoder}.items()},
+            load_words(WORDS),
+            load_told(TOLD_WEIGHTS, adapter),
+        ),
     )
 
 

@@ -1,21 +1,24 @@
-"""What the unlike parts of a blend are called, and the sentence that tells it to the decoder.
+"""What the unlike parts of a blend are called, and the sentences that tell it to the decoder.
 
 One constant per layer names one thing, so a blend of several is put into words before the decoder reads it, by the rule
-that names everything else here: the name whose text embedding is nearest. K names, E embedding.
+that names everything else here: the name whose text embedding is nearest. What remains of a difference is called by the
+nearest of many everyday words, as in word analogies (Mikolov et al. 2013). K names, E embedding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from core.types import FloatArray, Modality
+from core.types import AdapterPrompt, FloatArray, Modality
 from models.mini.articles import article
 
 HEDGE_BELOW = 0.5  # calibrated confidence, as for a single medium
 NUM_CANDIDATES = 6
+NUM_WORDS = 100  # of which some hold a summand
+SURE_BY, SURE_FROM = 0.05, 0.4  # cosines: a word for a difference is sure when this far ahead, and this near
 CLAUSES = {  # one medium, several
     Modality.IMAGE: ("the picture shows {}", "the pictures show {}"),
     Modality.AUDIO: ("the sound is {}", "the sounds are {}"),
@@ -31,15 +34,17 @@ NO_QUESTION = "What is this?"
 class Part:
     """One of the unlike things that media add up to: a medium, counted from 0 among those in scope, or a film's scene.
 
-    `vector` is its unit row `(E,)`. `name` is what it is called where that is known; else its vector tells.
+    `vector` is its unit row `(E,)`. `name` is what it is called where that is known; else its vector tells. What
+    remains of a difference belongs to no `medium`, and is not called what `without` names.
     """
 
-    medium: int
+    medium: int | None
     modality: Modality
     vector: FloatArray = field(repr=False, compare=False)
     weight: float
     confidence: float | None
     name: str = ""
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +65,27 @@ class NamedPart:
 
 
 class PartNames:
-    """Name parts from the `(K, E)` unit rows of names, by modality."""
+    """Name parts from the `(K, E)` unit rows of names, by modality; `words` for differences.
 
-    def __init__(self, banks: Mapping[Modality, tuple[Sequence[str], FloatArray]]) -> None:
-        self._banks = dict(banks)
+    `told` is the condition of replies to a prompt that tells parts: learnt, and the same whatever they are.
+    """
+
+    def __init__(
+        self,
+        banks: Mapping[Modality, tuple[Sequence[str], FloatArray]],
+        words: tuple[Sequence[str], FloatArray],
+        told: AdapterPrompt | None = None,
+    ) -> None:
+        self._banks, self._words, self.told = dict(banks), words, told
         names = [name for own, _ in banks.values() for name in own]
         self._all = names, np.concatenate([rows for _, rows in banks.values()])  # for a text that is no name
 
     def name(self, parts: Sequence[Part]) -> tuple[NamedPart, ...]:
         """Return the parts with their names; of those that get the same one, the first."""
         found: dict[str, NamedPart] = {}
-        for part in map(self._named, parts):
+        for part in map(self._remaining if is_difference(parts) else self._named, parts):
             found.setdefault(part.name.lower(), part)
         return tuple(found.values())
-
-    def told(self, named: Sequence[NamedPart], question: str) -> str:
-        """Return the user's turn with the parts, by modality, before its question."""
-        groups: dict[Modality, list[NamedPart]] = {}
-        for part in sorted(named, key=lambda part: part.part.modality is Modality.TEXT):
-            groups.setdefault(part.part.modality, []).append(part)
-        clauses = [_clause(modality, own) for modality, own in groups.items()]
-        everything = _joined([part.phrase for part in named], " and ")
-        told = f"This is {everything}. {_sentence(_joined(clauses, ', and '))}"
-        return CONTEXT.format(told=told, question=question.strip() or NO_QUESTION)
 
     def _named(self, part: Part) -> NamedPart:
         names, rows = self._banks.get(part.modality, self._all)
@@ -92,19 +95,62 @@ class PartNames:
         others = (name for name in candidates[1:] if name.lower() != candidates[0].lower())
         return NamedPart(part, candidates[0], next(others, None) if is_unsure else None)
 
+    def _remaining(self, part: Part) -> NamedPart:
+        """Name what remains of a difference; the part's row becomes that of the word, which is what the reply is about.
+
+        A word that holds a summand, or that a summand holds, says nothing new.
+        """
+        names, rows = self._words
+        if part.modality in self._banks:
+            own_names, own_rows = self._banks[part.modality]
+            names, rows = [*names, *own_names], np.concatenate([rows, own_rows])
+        cosines = rows @ part.vector  # (K,)
+        found: dict[str, int] = {}
+        for i in np.argsort(-cosines)[:NUM_WORDS].tolist():
+            name = names[i].lower()
+            if not any(name in taken or taken in name for taken in part.without):
+                found.setdefault(name, i)
+        best, second = [*found.values()][:2]
+        is_sure = cosines[best] >= SURE_FROM and cosines[best] - cosines[second] >= SURE_BY
+        return NamedPart(replace(part, vector=rows[best]), names[best], None if is_sure else names[second])
+
+
+def is_difference(parts: Sequence[Part]) -> bool:
+    """Say whether the parts are what remains of a difference."""
+    return bool(parts) and parts[0].medium is None
+
+
+def told(named: Sequence[NamedPart], question: str) -> str:
+    """Return the user's turn with the parts, together and by modality, before its question."""
+    sentences = f"This is {listed(named)}."
+    if len(named) > 1:
+        sentences += f" {clauses(named)}."
+    return CONTEXT.format(told=sentences, question=question.strip() or NO_QUESTION)
+
+
+def listed(named: Sequence[NamedPart]) -> str:
+    """Return all parts as one phrase: `a beach, a dog and a cup`."""
+    phrases = [part.phrase for part in named]
+    return _joined(phrases, ", and " if any(part.other for part in named) else " and ")
+
+
+def clauses(named: Sequence[NamedPart]) -> str:
+    """Return what the media of each modality are, texts last: `The picture shows a beach, and the sound is a dog`."""
+    groups: dict[Modality, list[NamedPart]] = {}
+    for part in sorted(named, key=lambda part: part.part.modality is Modality.TEXT):
+        groups.setdefault(part.part.modality, []).append(part)
+    text = _joined([_clause(modality, own) for modality, own in groups.items()], ", and ")
+    return f"{text[0].upper()}{text[1:]}"
+
 
 def _clause(modality: Modality, named: Sequence[NamedPart]) -> str:
     """Say what the media of one modality are: `the pictures show a cat and a cup`; scenes in their order."""
     num_media = len({part.part.medium for part in named})
-    phrases = [part.phrase for part in named]
-    listed = f"first {', then '.join(phrases)}" if num_media < len(phrases) else _joined(phrases, " and ")
-    return CLAUSES[modality][num_media > 1].format(listed)
+    are_scenes = num_media < len(named)
+    said = f"first {', then '.join(part.phrase for part in named)}" if are_scenes else listed(named)
+    return CLAUSES[modality][num_media > 1].format(said)
 
 
 def _joined(phrases: Sequence[str], last: str) -> str:
     *most, end = phrases
     return f"{', '.join(most)}{last}{end}" if most else end
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."

@@ -13,11 +13,11 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -196,7 +196,17 @@ class ShortCausalAttention:
         return out.permute(0, 3, 1, 2, 4).reshape(B, T, num_heads, head_width)  # type: ignore[no-any-return]
 
 
-def answer_loss(decoder: Llama, adapter: ImageBindLLMAdapter, batch: Batch) -> Tensor:
+class Conditions(Protocol):
+    """What makes the adapter tokens `(B, L, 1, D)` of B rows, behind its gates `(L, H)`."""
+
+    def prompts(
+        self, vectors: Tensor, doubtful: Tensor | None = None, verdicts: Sequence[bool | None] = ()
+    ) -> Tensor: ...
+
+    def effective_gates(self) -> Tensor: ...
+
+
+def answer_loss(decoder: Llama, adapter: Conditions, batch: Batch) -> Tensor:
     """Return the weighted mean cross-entropy of the answer tokens against what each should be.
 
     The head runs on those positions only.

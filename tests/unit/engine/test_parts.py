@@ -39,14 +39,14 @@ def scene(start_s: float, end_s: float, name: str, vector: FloatArray) -> Scene:
         ([1], [0], []),
         ([1, 0.39], [0, 2], []),
         ([0.4, 1], [0, 2], [0, 1]),
-        ([1, -0.5], [0, 2], []),
-        ([1, 1, -0.1], [0, 2, 4], []),
+        ([1, -0.5], [0, 2], [None]),
+        ([1, 1, -0.1], [0, 2, 4], [None]),
         ([1, 0.2, 1], [0, 2, 4], [0, 2]),
         ([2, 1, 1], [0, 0, 4], [0, 2]),
     ],
 )
-def test_parts_are_the_heavy_unlike_media_of_a_sum_that_only_adds(
-    weights: list[float], places: list[int], found: list[int]
+def test_parts_are_the_heavy_unlike_media_of_a_sum_or_the_whole_of_a_difference(
+    weights: list[float], places: list[int], found: list[int | None]
 ) -> None:
     media = [blob(weight) for weight in weights]
     assert [part.medium for part in parts_of(media, [embedding(axis(place)) for place in places])] == found
@@ -91,3 +91,19 @@ def test_a_short_scene_is_no_part_and_a_film_beside_a_picture_counts_by_its_subj
 def test_a_short_text_is_its_own_name(text: str, name: str) -> None:
     media = [blob(), blob(modality=Modality.TEXT, data=text.encode())]
     assert parts_of(media, [embedding(axis(0)), embedding(axis(2))])[1].name == name
+
+
+@pytest.mark.parametrize(
+    ("modality", "without"), [(Modality.TEXT, ("king", "man", "woman")), (Modality.IMAGE, ("man",))]
+)  # fmt: skip
+def test_a_difference_is_its_unit_sum_without_the_summands_of_texts_alone_or_what_was_taken(
+    modality: Modality, without: tuple[str, ...]
+) -> None:
+    media = [
+        blob(0.5, modality, b"king"),
+        blob(-1.0, Modality.TEXT, b"Man"),
+        blob(1.0, Modality.TEXT, b"woman"),
+    ]
+    (part,) = parts_of(media, [embedding(axis(0) * 3), embedding(axis(2)), embedding(axis(4))])
+    np.testing.assert_allclose(part.vector, (0.5 * axis(0) - axis(2) + axis(4)) / 1.5, atol=1e-6)
+    assert (part.without, part.weight) == (without, 0.5)
