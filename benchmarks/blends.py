@@ -5,10 +5,10 @@
 SETS is a folder that `training.recipes.mini_sets` wrote, DATA one with `esc10_16k.zip`, whose fold 5 is heard, and
 `--shapes` a `class/file` tree of point clouds and meshes. Half as many photographs again as pairs are drawn; a pair is
 two media of unlike classes, or a photograph and the words for another one as `bind_text`.
-An answer names both when it holds a name or synonym of each; to "Which animals are there?" of each that is one. It is
-clean by `benchmarks.sense`: nothing beside what the server called the parts and ordinary words around them. Every
-medium is also asked about alone: the share of pairs with both right is the ceiling. The follow-up is a second turn
-after "What is this?" and its answer. The yes-or-no questions ask for either half of a pair, and for a thing in neither.
+An answer names both when it holds a name or synonym of each; to "Which animals are there?" of those that are, and of
+no other. It is clean by `benchmarks.sense`: what the server called the parts, ordinary words around it, nothing else.
+Every medium is also asked about alone: the share of pairs with both right is the ceiling. The follow-up is a second
+turn after "What is this?" and its answer. The yes-or-no questions ask for either half, and for a thing in neither.
 `--sampled` leaves temperature and the rest as the server has them; else answers are greedy.
 """
 
@@ -159,7 +159,7 @@ def judge(question: str, pairs: Sequence[Pair], replies: Sequence[Reply]) -> dic
     rows = []
     for pair, reply in zip(pairs, replies, strict=True):
         wanted = [medium for medium in pair if question != ANIMALS or medium.is_animal]
-        is_named = all(medium.is_named_in(reply.text) for medium in wanted)
+        is_named = all(medium.is_named_in(reply.text) == (medium in wanted) for medium in pair)
         names = reply.told or tuple(name for medium in pair for name in medium.names)
         rows.append((pair[0].called, pair[1].called, is_named, is_clean(reply.text, names, question), reply.text))
     return {

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 from core.naming import singular_forms, words_of
 
 MAX_SENTENCES = 2
+VERBS, ARTICLES = ("is", "are", "was", "were"), ("a", "an", "the", "some")
 CAPTION_WORDS = frozenset((  # what a sentence about media needs beside the names
     "a", "an", "the", "some", "this", "that", "these", "those", "it", "they", "there", "here", "i", "you", "we",
     "is", "are", "was", "be", "of", "in", "on", "with", "and", "or", "also", "then", "too", "first", "second",
@@ -28,10 +30,15 @@ CAPTION_WORDS = frozenset((  # what a sentence about media needs beside the name
 def is_clean(answer: str, names: Iterable[str], asked: str = "") -> bool:
     """Say whether an answer is one or two finished sentences of names, words of the question, and `CAPTION_WORDS`.
 
-    `names` are all that the media may be called. A word of a name is said no more often than the names hold it.
+    `names` are all that the media may be called. A word of a name is said no more often than the names hold it, and no
+    name is said to be another one ("The kangaroo is a crying baby").
     """
     sentences = [part for part in re.split(r"(?<=[.!?])\s+", answer.strip()) if part]
     if not 0 < len(sentences) <= MAX_SENTENCES or answer.strip()[-1] not in ".!?":
+        return False
+    words = words_of(answer)
+    if any(word in VERBS and words[i - 1] not in CAPTION_WORDS and after in ARTICLES
+           for i, (word, after) in enumerate(pairwise(words)) if i):  # fmt: skip
         return False
     known = Counter(_stem(word) for name in dict.fromkeys(names) for word in words_of(name))
     said = Counter(_stem(word) for word in words_of(answer) if word not in CAPTION_WORDS)

@@ -14,6 +14,7 @@ NAMES = ("Egyptian cat", "tiger cat", "espresso")
     [
         "This is an Egyptian cat and an espresso.",
         "The pictures show maybe an Egyptian cat or a tiger cat, and an espresso.",
+        "The picture shows a tiger cat, and the sound is an espresso.",
         "I see two things. They are an Egyptian cat and espressos!",
     ],
 )
@@ -29,10 +30,11 @@ def test_names_and_ordinary_words_are_clean(answer: str) -> None:
         "This is an Egyptian cat drinking an espresso.",
         "This is an Egyptian cat and an espresso",
         "A cat. An espresso. That is it.",
+        "The Egyptian cat is an espresso.",
         "",
     ],
 )
-def test_other_words_repetition_a_cut_or_long_answer_are_not(answer: str) -> None:
+def test_other_words_repetition_a_cut_or_long_answer_and_confusion_are_not(answer: str) -> None:
     assert not is_clean(answer, NAMES)
 
 

@@ -145,12 +145,12 @@ class Teller:
     def __init__(self, pools: Mapping[Modality, Sequence[Name]], rng: random.Random) -> None:
         self._pools, self._rng = dict(pools), rng
         self._kinds: tuple[tuple[float, Callable[[_Blend], tuple[str, str | None]]], ...] = (
-            (0.30, self._asking(words.WHAT, say_what)),
+            (0.26, self._asking(words.WHAT, say_what)),
             (0.10, self._asking(PLURAL, say_these)),
             (0.14, self._asking((*SHOWN, *words.DESCRIBE), say_clauses)),
             (0.07, self._asking((*TITLED, *words.CAPTION), say_caption)),
             (0.04, self._asking(words.ONE_WORD, say_names)),
-            (0.07, self._asking(SENSED, say_sensed)),
+            (0.11, self._asking(SENSED, say_sensed)),
             (0.04, self._asking(words.HEAR, say_heard)),
             (0.08, self._of_group),
             (0.04, self._nth),
