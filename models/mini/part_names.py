@@ -30,9 +30,9 @@ CLAUSES = {  # one medium, several
 CONTEXT = "<context>{told}</context>\n{question}\nAnswer from the context in one sentence."  # measured: RESULTS.md
 NO_QUESTION = "What is this?"
 GROUPS = {  # what a question may ask for the members of, and one of them
-    "animals?": "an animal", "birds?": "a bird", "vehicles?": "a vehicle", "plants?": "a plant",
-    "musical instruments?": "a musical instrument", "foods?": "food", "fruits?": "a fruit", "tools?": "a tool", "buildings?": "a building",
-    "furniture": "a piece of furniture", "clothes": "a piece of clothing",
+    "animals?": "an animal", "birds?": "a bird", "vehicles?": "a vehicle", "plants?": "a plant", "foods?": "food",
+    "fruits?": "a fruit", "musical instruments?": "a musical instrument", "tools?": "a tool",
+    "buildings?": "a building", "furniture": "a piece of furniture", "clothes": "a piece of clothing",
 }  # fmt: skip
 _FOR_GROUP = re.compile(rf"\b(?:what|which|name the|list the)\s+(?:kinds? of\s+)?({'|'.join(GROUPS)})\b", re.IGNORECASE)
 
