@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -91,11 +92,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         conditions_context=False,  # with the condition it names the picture and passes over what is written in it
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
         verdicts=load_verdicts(tensors, lambda text: text_encoder.embed([text])[0], str(WEIGHTS)),
-        part_names=PartNames(
-            {m: (e.names, e.name_vectors) for m, e in {**naming, Modality.VIDEO: encoder}.items()},
-            load_words(WORDS),
-            load_told(TOLD_WEIGHTS, adapter),
-        ),
+        part_names=_part_names({**naming, Modality.VIDEO: encoder}, adapter),
     )
 
 
@@ -116,6 +113,13 @@ def read_weights() -> tuple[dict[str, Tensor], list[str]]:
     if len(names) != len(tensors.get("names.vectors", ())):
         raise CheckpointError(f"{WEIGHTS} holds {len(names)} names for another number of vectors; restore the file")
     return tensors, names
+
+
+def _part_names(
+    naming: Mapping[Modality, MiniImageEncoder | MiniAudioEncoder | MiniPointEncoder], adapter: ImageBindLLMAdapter
+) -> PartNames:
+    banks = {modality: (encoder.names, encoder.name_vectors) for modality, encoder in naming.items()}
+    return PartNames(banks, load_words(WORDS), load_told(TOLD_WEIGHTS, adapter))
 
 
 def _adapter(tensors: dict[str, Tensor], num_layers: int, num_heads: int) -> ImageBindLLMAdapter:
