@@ -10,7 +10,7 @@ from core.types import ChatMessage, ChatRequest, Condition
 from engine.prompting import last_question
 from models.bundle import ModelBundle
 from models.mini.part_names import NamedPart as NamedPart
-from models.mini.part_names import Part, PartNames, group_asked_for, is_difference, told
+from models.mini.part_names import Part, PartNames, is_difference, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +46,5 @@ class BlendReader:
         if self._verdicts is not None and self._verdicts.asked_for(question):
             return Blend(parts=named)
         place = max(place for place, message in enumerate(messages) if message.role == "user")
-        turn = replace(messages[place], text=told(self._of_group(named, question), question))
+        turn = replace(messages[place], text=told(named, question))
         return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]), condition=part_names.told)
-
-    def _of_group(self, named: tuple[NamedPart, ...], question: str) -> Sequence[NamedPart]:
-        """Return the parts of the group that a question is for ("Which animals are there?"), as judged; else all."""
-        group = group_asked_for(question)
-        if not group or self._verdicts is None:
-            return named
-        return [part for part in named if self._verdicts.judge(f"Is this {group}?", part.part.vector)] or named

@@ -7,7 +7,6 @@ nearest of many everyday words, as in word analogies (Mikolov et al. 2013). K na
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,12 +28,6 @@ CLAUSES = {  # one medium, several
 }
 CONTEXT = "<context>{told}</context>\n{question}\nAnswer from the context in one sentence."  # measured: RESULTS.md
 NO_QUESTION = "What is this?"
-GROUPS = {  # what a question may ask for the members of, and one of them
-    "animals?": "an animal", "birds?": "a bird", "vehicles?": "a vehicle", "plants?": "a plant", "foods?": "food",
-    "fruits?": "a fruit", "musical instruments?": "a musical instrument", "tools?": "a tool",
-    "buildings?": "a building", "furniture": "a piece of furniture", "clothes": "a piece of clothing",
-}  # fmt: skip
-_FOR_GROUP = re.compile(rf"\b(?:what|which|name the|list the)\s+(?:kinds? of\s+)?({'|'.join(GROUPS)})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +126,6 @@ def told(named: Sequence[NamedPart], question: str) -> str:
     if len(named) > 1:
         sentences += f" {clauses(named)}."
     return CONTEXT.format(told=sentences, question=question.strip() or NO_QUESTION)
-
-
-def group_asked_for(question: str) -> str:
-    """Return one of the group whose members a question asks for: `an animal` for "Which animals are there?"."""
-    found = _FOR_GROUP.search(question)
-    return next((one for many, one in GROUPS.items() if found and re.fullmatch(many, found[1], re.IGNORECASE)), "")
 
 
 def listed(named: Sequence[NamedPart]) -> str:

@@ -114,13 +114,6 @@ def test_the_usual_questions_are_answered_with_all_names_and_no_nonsense(server:
     assert is_clean(answer, called(bind), question), answer
 
 
-def test_a_question_for_animals_is_answered_with_those_alone(server: LiveServer) -> None:
-    answer, bind = ask(server, "Which animals are there?", photo("coffee.jpg"), photo("cat.jpg"), sound("dog_bark.ogg"))
-    assert holds(answer, ("cat",), ("dog",)), answer
-    assert not holds(answer, CUP), answer
-    assert len(bind["parts"]) == 3
-
-
 def test_king_less_man_and_woman_is_said_to_be_a_queen(server: LiveServer) -> None:
     summands = [text("king"), text("man", weight=-1.0), text("woman")]
     answer, bind = ask(server, "What is this?", *summands)

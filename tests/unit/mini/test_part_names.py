@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.types import FloatArray, Modality
-from models.mini.part_names import Part, PartNames, group_asked_for, told
+from models.mini.part_names import Part, PartNames, told
 
 PICTURES, SOUNDS = ("cat", "tabby", "espresso"), ("dog", "rain", "crackling fire")
 NAMES = PartNames(
@@ -106,15 +106,3 @@ def test_what_remains_of_pictures_may_have_the_names_of_pictures_too() -> None:
     named = NAMES.name([remains(vector, ("monarch",), Modality.IMAGE)])
     assert named[0].name == "espresso"
     assert told(named, "Who?").startswith("<context>This is an espresso.</context>")
-
-
-@pytest.mark.parametrize(
-    ("question", "group"),
-    [
-        ("Which animals are there?", "an animal"), ("what kind of vehicle do you see?", "a vehicle"),
-        ("Name the musical instruments.", "a musical instrument"), ("What is this?", ""),
-        ("What are these animals doing?", ""), ("Which of the two is the bigger one?", ""),
-    ],
-)  # fmt: skip
-def test_a_question_may_be_for_the_members_of_a_group(question: str, group: str) -> None:
-    assert group_asked_for(question) == group
