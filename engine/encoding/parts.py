@@ -42,7 +42,9 @@ def _remaining(media: Sequence[MediaBlob], rows: Sequence[Embedding]) -> Part:
 
     So "king" - "man" + "woman" is not a woman, while a picture of a dog less "dog" and "cat" more may be a cat.
     """
-    total = sum(blob.weight * _unit(row) for blob, row in zip(media, rows, strict=True))  # (E,)
+    total: FloatArray = np.sum(
+        [blob.weight * _unit(row) for blob, row in zip(media, rows, strict=True)], axis=0
+    )  # (E,)
     heaviest = max(media, key=lambda blob: blob.weight)
     is_text = all(blob.modality is Modality.TEXT for blob in media)
     without = [_own_name(blob).lower() for blob in media if is_text or blob.weight < 0]

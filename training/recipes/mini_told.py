@@ -39,6 +39,8 @@ NUM_OPEN, OPEN_SHARE, OPEN_TOKENS = 64, 0.06, 24
 class ToldCondition(nn.Module):
     """The same adapter tokens `(L, D)` for every row, behind the gates `(L, H)` of a finished adapter."""
 
+    gates: Tensor
+
     def __init__(self, gates: Tensor, width: int) -> None:
         super().__init__()
         self.told = nn.Parameter(torch.zeros(len(gates), width))
@@ -50,8 +52,7 @@ class ToldCondition(nn.Module):
 
     def effective_gates(self) -> Tensor:
         """Return the gates as the decoder has them."""
-        gates: Tensor = self.gates
-        return gates.tanh()
+        return self.gates.tanh()
 
 
 def name_pools() -> dict[Modality, list[Name]]:
