@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
@@ -38,6 +39,7 @@ from engine.prompting import PromptBuilder, decode_requests, media_in_scope
 from engine.streams import merge
 from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
+from models.devices import worker_threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,11 @@ class Pipeline:
         self._reserved_tokens: dict[str, int] = {}  # by request
 
     async def start(self) -> None:
-        """Start decoders, encoders and backend; if one fails, stop those that run."""
+        """Start decoders, encoders and backend; if one fails, stop those that run.
+
+        From now on `asyncio.to_thread` runs in threads that leave the decoder's its processors.
+        """
+        asyncio.get_running_loop().set_default_executor(worker_threads())
         async with AsyncExitStack() as started:
             for part in (self._encoding, self._backend):
                 started.push_async_callback(part.stop)

@@ -41,10 +41,27 @@ def share_threads(wanted: int | None) -> ThreadShares:
     than there are processors they sleep after every product instead of spinning for a moment, which costs a third of
     the decoder's speed on two cores; hence small teams everywhere else.
     """
-    torch.set_num_threads(1)
+    use_threads(1)
     available = _default_threads()
     encoders = max(1, available // 4)
     return ThreadShares(decoder=wanted or max(1, available - (encoders - 1)), encoders=encoders)
+
+
+def worker_threads() -> ThreadPoolExecutor:
+    """Return threads for work off an event loop, in each of which torch multiplies on that thread alone.
+
+    Left to themselves they take the decoder's number, and every one of them a team.
+    """
+    return ThreadPoolExecutor(_default_threads() + 4, "worker", use_threads, (1,))
+
+
+def use_threads(count: int) -> None:
+    """Let torch multiply on so many threads when the calling thread asks it to.
+
+    A thread's first product takes over what any thread chose last, so that must be over before its own choice.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
 
 
 def map_rows(function: Callable[[Row], Result], rows: Sequence[Row]) -> list[Result]:
@@ -57,10 +74,7 @@ def map_rows(function: Callable[[Row], Result], rows: Sequence[Row]) -> list[Res
 
 @cache
 def _row_threads() -> ThreadPoolExecutor:
-    def begin() -> None:
-        torch.set_num_threads(1)
-
-    return ThreadPoolExecutor(_default_threads(), "rows", begin)
+    return ThreadPoolExecutor(_default_threads(), "rows", use_threads, (1,))
 
 
 def _default_threads() -> int:

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from models.bundle import ModelBundle
     from models.devices import ThreadShares
 
-# How often a thread of the decoder looks for the next product before it sleeps: some microseconds. Without looking, a
-# third of the speed is lost on two cores; at OpenMP's own milliseconds, another busy process makes every product wait.
-OPENMP_SPINS = "1000"
+# How often a thread of the decoder looks for the next product before it sleeps: about a millisecond, so that it stays
+# awake from one product to the next, and the system keeps the threads on processors of their own. With microseconds
+# they sleep within a step and wake up on one processor; at OpenMP's 18 ms another busy process makes a product wait.
+OPENMP_SPINS = "20000"
 
 
 def build_service(settings: Settings) -> Service:

@@ -62,11 +62,12 @@ def any_condition(bundle: ModelBundle) -> Condition:
 
 def main() -> None:
     num_threads, weights_dtype, has_condition = sys.argv[1:]
+    threads = share_threads(int(num_threads))  # first, as the server does: loading would leave a second team of threads
     bundle = load_model("mini", torch.bfloat16)
     config = DecodingConfig(
         max_slots=MAX_CONCURRENCY,
         max_context=MAX_CONTEXT,
-        num_threads=share_threads(int(num_threads)).decoder,
+        num_threads=threads.decoder,
         weights_dtype=weights_dtype,  # type: ignore[arg-type]
         reuse_prefixes=False,  # every run reads its prompts
     )

@@ -14,7 +14,7 @@ import torch
 from core.errors import AppError, EngineFault, NotReady, Overloaded, UnsupportedMedia
 from core.telemetry import EventLog, Measurements
 from core.types import DecodedMedia, Embedding, Modality, ModalityEncoder
-from models.devices import map_rows
+from models.devices import map_rows, use_threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class EncoderRunner:
 
     def _run(self) -> None:
         if self._config.num_threads is not None:
-            torch.set_num_threads(self._config.num_threads)
+            use_threads(self._config.num_threads)
         with torch.inference_mode():
             while jobs := self._next_batch():
                 try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
+from models.devices import use_threads
 
 T = TypeVar("T")
 IsAbandoned = Callable[[], bool]
@@ -19,7 +19,7 @@ class ExpertThread:
 
     def __init__(self, name: str) -> None:
         # one thread of torch's: a team of its own would slow the decoder's (`models.devices.share_threads`)
-        self._pool = ThreadPoolExecutor(1, f"expert-{name}", torch.set_num_threads, (1,))
+        self._pool = ThreadPoolExecutor(1, f"expert-{name}", use_threads, (1,))
 
     async def run(self, work: Callable[[IsAbandoned], T]) -> T:
         """Return the result of `work`, which should ask often whether it is still wanted. Raises what it raises."""

@@ -38,6 +38,7 @@ _FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
 _ALL_ROWS = 1 << 30
 _EXACT_ROWS = 16
 _REPEATS = 5
+_RUNS = 10
 _TIMED_BLOCKS = 8
 _EXACT = 2.0**-7  # of the largest weight of a group: two roundings to bfloat16
 
@@ -317,10 +318,13 @@ def fastest_thread_count(decoder: Llama, most: int) -> int:
 
 @torch.inference_mode()
 def _row_seconds(blocks: list[Block], inputs: list[Tensor], num_threads: int) -> float:
-    """Return the shorter time of two runs of one row through the blocks' matrices; the first one wakes the threads."""
+    """Return the shortest time of some runs of one row through the blocks' matrices.
+
+    The first ones wake the threads, and last until the system has found a processor for each.
+    """
     torch.set_num_threads(num_threads)
     times = []
-    for _ in range(2):
+    for _ in range(_RUNS):
         started = time.perf_counter()
         for block in blocks:
             wqkv, wo, w13, w2 = block.linears()

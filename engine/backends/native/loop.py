@@ -13,6 +13,7 @@ from core.types import BackendStats
 from engine.backends import DecodingConfig
 from engine.backends.native.channel import Item, Outbox
 from engine.backends.native.scheduler import Row, Runner, Sample, Scheduler, StepPlan, TokenSequence
+from models.devices import use_threads
 
 Outcome = Sample | AppError | None
 
@@ -83,7 +84,7 @@ class StepLoop:
     def run(self) -> None:
         """Serve until stopped. The body of the dedicated thread; sleeps while there is nothing to do."""
         if self._num_threads is not None:
-            torch.set_num_threads(self._num_threads)
+            use_threads(self._num_threads)
         is_running = True
         with torch.inference_mode():
             self._prepare()
