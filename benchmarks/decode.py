@@ -38,7 +38,7 @@ CONCURRENCIES = (1, 8, 32, 64)
 OURS = "bindchat"
 OFFICIAL = "official loop"
 OFFICIAL_REQUESTS = 2
-QUICK_TOKENS = 8
+QUICK_TOKENS = 16
 END_TIMEOUT_S = 30
 QUESTIONS = (
     "What is this?",
@@ -205,13 +205,15 @@ def start_all(stack: ExitStack, arguments: argparse.Namespace, folder: Path) -> 
 
 
 def take_turns(contestants: list[Contestant], arguments: argparse.Namespace) -> None:
-    """Run every contestant at every concurrency, one after the other, round by round."""
+    """Run every contestant at every concurrency, one after the other, round by round; only peers are left out."""
     prompts = make_prompts(max(arguments.concurrency))
     for one in contestants:
-        one_turn(one, prompts[:1], 2)
+        for concurrency in (1, *arguments.concurrency):  # engines make code for a size when they first meet it
+            if one.name == OURS or one.expected_s(concurrency, 2) <= arguments.patience:
+                one_turn(one, prompts[:concurrency], 2)
     for turn, concurrency in product(range(arguments.rounds), arguments.concurrency):
         for one in contestants if turn % 2 == 0 else reversed(contestants):
-            if one.expected_s(concurrency, arguments.tokens) <= arguments.patience:
+            if one.name == OURS or one.expected_s(concurrency, arguments.tokens) <= arguments.patience:
                 one.note(concurrency, one_turn(one, prompts[:concurrency], arguments.tokens))
 
 
