@@ -4,7 +4,8 @@
 
 The bfloat16 decoder answers sixteen questions, half of them about a picture (a name's embedding). Each other way then
 reads those answers and says at every place which token it would have chosen. float32 against bfloat16 is the yardstick:
-what rounding alone changes. `int4` is what `auto` does for a few rows, `auto` what it does for many.
+what rounding alone changes. `auto` is how the engine reads prompts, `int4` how it decodes a few replies, and `crowd`
+how it decodes many at once: the prompt as `auto`, the answer as `int8`.
 """
 
 from __future__ import annotations
@@ -78,12 +79,19 @@ def answer(decoder: Llama, case: Case, num_tokens: int, eos_token_ids: frozenset
     return reply
 
 
-def choices(decoder: Llama, cases: list[Case], answers: list[list[int]]) -> Tensor:
-    """Return the token that a decoder would choose at every place of the answers."""
+def choices(decoder: Llama, cases: list[Case], answers: list[list[int]], reader: Llama | None = None) -> Tensor:
+    """Return the token that a decoder would choose at every place of the answers; `reader` reads the prompts for it."""
     chosen = []
     for (prompt, condition), reply in zip(cases, answers, strict=True):
-        logits = decoder.score(torch.tensor([prompt + reply]), view_of(decoder, condition))[0]
-        chosen.append(logits[len(prompt) - 1 : -1].argmax(dim=-1))
+        cache, hidden = GrowingCache(decoder, len(prompt) + len(reply)), []
+        for reading, token_ids in ((reader or decoder, prompt), (decoder, reply)):
+            positions = torch.arange(cache.start, cache.start + len(token_ids))[None]
+            hidden.append(
+                reading(torch.tensor([token_ids]), positions, cache, view_of(reading, condition))
+            )  # (1, T, D)
+            cache.start += len(token_ids)
+        places = torch.cat((hidden[0][:, -1:], hidden[1][:, :-1]), dim=1)[0]
+        chosen.append(decoder.logits(places).argmax(dim=-1))
     return torch.cat(chosen)
 
 
@@ -96,10 +104,12 @@ def measure(num_tokens: int) -> dict[str, float]:
     expected = choices(bundle.decoder, cases, answers)
     print(f"{len(expected)} places in {len(cases)} answers")
     shares = {"float32": _share(choices(copy.deepcopy(bundle.decoder).float(), cases, answers), expected)}
+    prepared: dict[str, Llama] = {}
     for way in WAYS:
-        decoder = copy.deepcopy(bundle.decoder)
-        prepare_linears(decoder, dtype=way)
-        shares[way] = _share(choices(decoder, cases, answers), expected)
+        prepared[way] = copy.deepcopy(bundle.decoder)
+        prepare_linears(prepared[way], dtype=way)
+        shares[way] = _share(choices(prepared[way], cases, answers), expected)
+    shares["crowd"] = _share(choices(prepared["int8"], cases, answers, reader=prepared["auto"]), expected)
     return shares
 
 

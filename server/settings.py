@@ -95,7 +95,8 @@ class ModelSettings(BaseModel):
     num_threads: int | None = Field(default=None, ge=1, description="of the decoder; none: as torch decides")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="of the decoder; auto: a GPU if any")
     weights_dtype: Literal["auto", "bfloat16", "int8", "int4"] = Field(
-        default="auto", description="of the decoder's matrices on a CPU; auto measures; int8 rounds more than bf16 does"
+        default="auto",
+        description="of the decoder's matrices on a CPU; auto measures, int8 for 8 replies at once",
     )
     kv_cache_mib: int | None = Field(
         default=None, ge=1, description="keys and values of all sequences; none: max_slots of max_context tokens"

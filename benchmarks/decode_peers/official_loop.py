@@ -38,7 +38,9 @@ class GrowingCache:
         self._keys[layer, self.start : end], self._values[layer, self.start : end] = k[0], v[0]
         both = (stored[layer, :end].repeat_interleave(self._num_groups, dim=1) for stored in (self._keys, self._values))
         keys, values = (x.transpose(0, 1)[None] for x in both)  # (1, H, end, Dh)
-        return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, is_causal=q.shape[1] > 1).transpose(1, 2)
+        num_tokens = q.shape[1]
+        mask = None if num_tokens == 1 else torch.ones(num_tokens, end, dtype=torch.bool).tril(self.start)
+        return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask).transpose(1, 2)
 
 
 @torch.inference_mode()

@@ -309,16 +309,26 @@ def attend_step(
 
 @helper
 def _rotate(values: Any, run: Any) -> None:
-    """Multiply groups of places, `run` apart, by a Hadamard matrix of ones and minus ones, in place."""
-    width = len(values)
-    span = run
-    while span < width:
-        for first in range(0, width, 2 * span):
-            low, high = values[first : first + span], values[first + span : first + 2 * span]
+    """Multiply groups of places, `run` apart, by a Hadamard matrix of ones and minus ones, in place.
+
+    Two doublings at a time, while there are two: memory is passed half as often.
+    """
+    width, span = len(values), run
+    while span * 4 <= width:
+        for first in range(0, width, 4 * span):
+            a, b = values[first : first + span], values[first + span : first + 2 * span]
+            c, d = values[first + 2 * span : first + 3 * span], values[first + 3 * span : first + 4 * span]
             for i in range(span):
-                total, difference = low[i] + high[i], low[i] - high[i]
-                low[i], high[i] = total, difference
-        span *= 2
+                low, low_difference = a[i] + b[i], a[i] - b[i]
+                high, high_difference = c[i] + d[i], c[i] - d[i]
+                a[i], c[i] = low + high, low - high
+                b[i], d[i] = low_difference + high_difference, low_difference - high_difference
+        span *= 4
+    if span < width:
+        low_half, high_half = values[:span], values[span:]
+        for i in range(span):
+            total, difference = low_half[i] + high_half[i], low_half[i] - high_half[i]
+            low_half[i], high_half[i] = total, difference
 
 
 @compiled

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,12 +21,23 @@ from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.cpu_kernels import raw
+from engine.backends.native.eight_bits import EightBitProducts, crowd_ways
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.layered_prefill import LayerSpan
-from engine.backends.native.linears import ByRows, LinearFunction, max_few_rows, product_rows, way_for
+from engine.backends.native.linears import (
+    CROWD,
+    ByRows,
+    Int8Linear,
+    LinearFunction,
+    max_few_rows,
+    product_rows,
+    way_for,
+)
 from engine.backends.native.prompt_chunk import PromptChunk, prompt_chunks
 from engine.backends.native.scheduler import StepPlan
 from models.llama.model import Block, Llama
+
+Multiply = Callable[[Any, Tensor], AnyArray]  # a way of multiplying and the rows that it takes
 
 _ATTENDED_BY_ROWS = 2048  # tokens per prompt: as many take one by one as long as torch needs to attend them together
 _SHARED_TOKENS = 3072  # attended tokens of a step from which a second thread earns its hand-over
@@ -40,13 +51,14 @@ def supports(decoder: Llama) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One block: its four linears for few rows and for many, and the arrays its kernels read.
+    """One block: its four linears for few rows, for many and for a crowd, and the arrays its kernels read.
 
     `constants` `(R, H, Dh)` has no rows at a layer without adapters.
     """
 
     few: tuple[LinearFunction, ...]
     many: tuple[LinearFunction, ...]
+    crowd: tuple[Int8Linear, ...]
     attention_norm: AnyArray
     ffn_norm: AnyArray
     kv: tuple[AnyArray, AnyArray]
@@ -97,8 +109,13 @@ class _Pass:
 
     step: _Step
     num_rows: int
+    is_crowd: bool
     x: Tensor
     delta: AnyArray
+
+
+def _multiply(way: LinearFunction, x: Tensor) -> AnyArray:
+    return raw(way(x))
 
 
 class FusedDecoder:
@@ -116,6 +133,7 @@ class FusedDecoder:
         self.max_few = max(max_few_rows(linear) for block in blocks for linear in block.linears())
         self._is_packed = any(isinstance(linear, ByRows) for block in blocks for linear in block.linears())
         self._layers = [self._layer(index, block) for index, block in enumerate(blocks)]
+        self._has_crowd = all(layer.crowd for layer in self._layers)
         self._scratch = self._allocate(cache.keys.shape[1])
         self._passing: _Pass | None = None
 
@@ -146,7 +164,8 @@ class FusedDecoder:
         num_rows = product_rows(len(x)) if self._is_packed else len(x)
         if num_rows > len(self._scratch.normed):
             self._scratch = self._allocate(num_rows)
-        return _Pass(self._step(plan), num_rows, x, np.zeros_like(raw(x)))
+        is_crowd = self._has_crowd and len(plan.rows) >= CROWD
+        return _Pass(self._step(plan), num_rows, is_crowd, x, np.zeros_like(raw(x)))
 
     def _pass_through(self, layers: range, passing: _Pass) -> None:
         """Take the tokens through some layers."""
@@ -156,16 +175,19 @@ class FusedDecoder:
         scratch, padded = self._scratch.first(num_tokens), self._scratch.first(num_rows)
         normed, hidden, mixed = padded.normed, padded.hidden, padded.mixed.view(num_rows, -1)  # (num_rows, D) at last
         normed_array, hidden_array = raw(scratch.normed), raw(scratch.hidden)
+        multiply: Multiply = _multiply
+        if passing.is_crowd:
+            multiply = EightBitProducts(num_tokens, num_rows)
         is_few, delta = num_tokens <= self.max_few, passing.delta
         for index in layers:
             layer = self._layers[index]
-            wqkv, wo, w13, w2 = layer.few if is_few else layer.many
+            wqkv, wo, w13, w2 = layer.crowd if passing.is_crowd else layer.few if is_few else layer.many
             kernels.add_and_norm(state, delta, layer.attention_norm, eps, normed_array)
-            self._attention(index, raw(wqkv(normed))[:num_tokens], passing.step, scratch)
-            delta = raw(wo(mixed))[:num_tokens]  # (N, D)
+            self._attention(index, multiply(wqkv, normed)[:num_tokens], passing.step, scratch)
+            delta = multiply(wo, mixed)[:num_tokens]  # (N, D)
             kernels.add_and_norm(state, delta, layer.ffn_norm, eps, normed_array)
-            kernels.gate_with_silu(raw(w13(normed))[:num_tokens], hidden_array)
-            delta = raw(w2(hidden))[:num_tokens]  # (N, D)
+            kernels.gate_with_silu(multiply(w13, normed)[:num_tokens], hidden_array)
+            delta = multiply(w2, hidden)[:num_tokens]  # (N, D)
         passing.delta = delta
 
     def _end(self, passing: _Pass) -> Tensor:
@@ -239,6 +261,7 @@ class FusedDecoder:
         return _Layer(
             few=tuple(way_for(linear, self.max_few) for linear in block.linears()),
             many=tuple(way_for(linear, self.max_few + 1) for linear in block.linears()),
+            crowd=crowd_ways(block.linears()),
             attention_norm=raw(block.attention_norm.weight.detach()),
             ffn_norm=raw(block.ffn_norm.weight.detach()),
             kv=(raw(self._cache.keys[index]), raw(self._cache.values[index])),

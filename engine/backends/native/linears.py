@@ -2,8 +2,8 @@
 
 4-bit weights are 32 neighbours of a row on a grid of 16 levels. `auto` takes them for one or two rows only where the
 checkpoint already lies on such a grid (a GGUF file of type Q4_1 does), so that nothing but rounding is lost: a step of
-few rows is bound by the bytes of the weights, one of many rows by arithmetic, which bfloat16 does faster. 8 bits serve
-the output layer, and everything where they are asked for.
+few rows is bound by the bytes of the weights, one of many rows by arithmetic, which bfloat16 does faster. 8-bit
+arithmetic is faster still and rounds more: `auto` takes it for the output layer and for steps of many replies at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import ConfigError
+from core.types import AnyArray
 from engine.backends import WeightsDtype
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.cpu_kernels import raw
 from models.llama.model import Block, Llama
 
 LinearFunction = Callable[[Tensor], Tensor]
+Way = TypeVar("Way", "PackedLinear", "Int4Linear", "Int8Linear")
 GROUP = 32  # weights that share a scale and an offset
 LEVELS = 15
 _overloads = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -34,6 +36,7 @@ _qlinear_pointwise = cast(Any, _quantized and _quantized.default)
 _ROTATED = 64  # channels that share their values before 8 bits round them; beyond, little is won
 _ROWS_HINT = 32  # any value gives the same layout for these shapes; rows per step is what it means
 _K_TILES = 1  # tiles of the inner dimension in the packed 4-bit layout; the CPU kernel ignores it
+CROWD = 8  # replies at once from which 8-bit rows serve a step
 _FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
 _ALL_ROWS = 1 << 30
 _EXACT_ROWS = 16
@@ -110,40 +113,39 @@ class Int8Linear:
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        weight = linear.weight.detach().float()
-        points = rotated_together(weight.shape[1])
-        self._run = weight.shape[1] // points
-        weight = (hadamard(points) @ weight.view(len(weight), points, self._run) / points).flatten(1)  # (rows, K)
-        self._scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127  # (rows,)
-        rounded = (weight / self._scale[:, None]).round_().to(torch.int8)
-        self._weight = torch.ops.onednn.qlinear_prepack(rounded, [_ROWS_HINT, weight.shape[1]])
-        self._zeros = torch.zeros(len(self._scale), dtype=torch.int64)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        weight = linear.weight.detach()
+        num_rows, width = weight.shape
+        points = rotated_together(width)
+        self.run = width // points  # how far apart the channels lie that are rotated together
+        levels, scales = np.empty((num_rows, width), dtype=np.uint8), np.empty(num_rows, dtype=np.float32)
+        kernels.rotate_and_round(raw(weight), self.run, levels, scales)
+        rounded = torch.from_numpy((levels ^ 128).view(np.int8))  # levels lie around 128
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, [_ROWS_HINT, width])
+        self._scale = torch.from_numpy(scales / points)  # both sides are rotated by a matrix of ones: H H = points I
+        self._zeros = torch.zeros(num_rows, dtype=torch.int64)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def multiply(self, levels: Tensor) -> AnyArray:
+        """Return float32 products `(N, rows)` of rotated, rounded rows `(N, K)`, before the scales of these rows."""
+        products = _qlinear_pointwise(
+            levels, 1.0, 128, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return cast(Tensor, products).numpy()
 
     def __call__(self, x: Tensor) -> Tensor:
         flat = x if x.dim() == 2 else x.flatten(0, -2)  # (N, K)
         levels, scales = torch.empty(flat.shape, dtype=torch.uint8), np.empty(len(flat), dtype=np.float32)
-        kernels.rotate_and_round(raw(flat), self._run, levels.numpy(), scales)
-        products = _qlinear_pointwise(
-            levels, 1.0, 128, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )  # (N, rows)
+        kernels.rotate_and_round(raw(flat), self.run, levels.numpy(), scales)
+        products = self.multiply(levels)
         out = flat.new_empty(products.shape)
-        kernels.scale_rows(products.numpy(), scales, raw(out))
+        kernels.scale_rows(products, scales, raw(out))
         out = out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
-        return out if self._bias is None else out.add_(self._bias)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 def rotated_together(width: int) -> int:
     """Return how many of `width` channels share their values in 8 bits: the largest power of two up to 64."""
     return math.gcd(width, _ROTATED)
-
-
-def hadamard(points: int) -> Tensor:
-    """Return the Hadamard matrix `(points, points)` of ones and minus ones, `points` a power of two (Sylvester)."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < points:
-        matrix = torch.cat((torch.cat((matrix, matrix), dim=1), torch.cat((matrix, -matrix), dim=1)))
-    return matrix
 
 
 def split_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,13 +166,19 @@ def _reproduces(weight: Tensor, levels: Tensor, scale: Tensor, offset: Tensor) -
 
 
 class ByRows(nn.Module):
-    """A linear layer with one way for few rows and one for many; replaces an `nn.Linear` that only infers."""
+    """A linear layer with one way for few rows and one for many; replaces an `nn.Linear` that only infers.
 
-    def __init__(self, few: LinearFunction, many: LinearFunction, *, max_few: int) -> None:
+    `crowd` is a third way, which only a step of many replies at once takes, of its own accord.
+    """
+
+    def __init__(
+        self, few: LinearFunction, many: LinearFunction, *, max_few: int, crowd: Int8Linear | None = None
+    ) -> None:
         super().__init__()
         self._few = few
         self._many = many
         self.max_few = max_few
+        self.crowd = crowd
 
     def way(self, num_rows: int) -> LinearFunction:
         """Return the way for `x` `(num_rows, K)`."""
@@ -238,52 +246,68 @@ class _Ways:
         if dtype == "int4" and not grouped:
             raise ConfigError(f"weights_dtype int4 needs widths that are multiples of {GROUP}; use auto")
         self._dtype = dtype
+        self._made: dict[tuple[type, nn.Linear], Any] = {}  # what was timed is not made again
         self._max_few = 0
+        self._has_int8 = bool(torch.cpu._is_vnni_supported())
+        self._has_crowd = False
         if dtype == "int4":
             self._max_few = _ALL_ROWS
-        elif dtype == "auto" and grouped:
-            self._max_few = _rows_won_by_four_bits(inner[: 4 * _TIMED_BLOCKS])
-        self._has_int8 = bool(torch.cpu._is_vnni_supported())
+        elif dtype == "auto":
+            timed = inner[: 4 * _TIMED_BLOCKS]
+            self._max_few = self._rows_won_by_four_bits(timed) if grouped else 0
+            self._has_crowd = self._has_int8 and self._is_won_by_eight_bits(timed)
 
     @property
     def description(self) -> str:
-        if self._dtype == "int8":
-            return "int8"
-        if self._dtype == "int4":
-            return "int4"
-        head = ", int8 output layer" if self._dtype == "auto" and self._has_int8 else ""
-        return f"int4 up to {self._max_few} rows, else bfloat16{head}" if self._max_few else f"bfloat16{head}"
+        if self._dtype in ("int8", "int4"):
+            return self._dtype
+        few = f"int4 up to {self._max_few} rows, else bfloat16" if self._max_few else "bfloat16"
+        crowd = f", int8 from {CROWD} replies at once" if self._has_crowd else ""
+        return few + crowd + (", int8 output layer" if self._dtype == "auto" and self._has_int8 else "")
 
     def replace(self, linear: nn.Linear, *, is_output: bool) -> ByRows:
         """Return what stands for one linear."""
         if self._dtype == "int8" or (is_output and self._dtype != "bfloat16" and self._has_int8):
-            whole: LinearFunction = Int8Linear(linear)
+            whole: LinearFunction = self._make(Int8Linear, linear)
             return ByRows(whole, whole, max_few=0)
-        many: LinearFunction = PackedLinear(linear)
-        if is_output or self._max_few == 0:
+        many: LinearFunction = self._make(PackedLinear, linear)
+        if is_output:
             return ByRows(many, many, max_few=0)
-        few = Int4Linear(linear)
-        if self._dtype == "auto" and not few.is_exact:
-            return ByRows(many, many, max_few=0)
-        return ByRows(few, few if self._max_few == _ALL_ROWS else many, max_few=self._max_few)
+        crowd = self._make(Int8Linear, linear) if self._has_crowd and linear.bias is None else None
+        few = self._make(Int4Linear, linear) if self._max_few else None
+        if few is None or (self._dtype == "auto" and not few.is_exact):
+            return ByRows(many, many, max_few=0, crowd=crowd)
+        return ByRows(few, few if self._max_few == _ALL_ROWS else many, max_few=self._max_few, crowd=crowd)
 
+    def _make(self, way: type[Way], linear: nn.Linear) -> Way:
+        key = (way, linear)
+        if key not in self._made:
+            self._made[key] = way(linear)
+        return cast(Way, self._made[key])
 
-def _rows_won_by_four_bits(linears: list[nn.Linear]) -> int:
-    """Return up to how many rows the 4-bit way is the faster one, measured here.
+    def _rows_won_by_four_bits(self, linears: list[nn.Linear]) -> int:
+        """Return up to how many rows the 4-bit way is the faster one, measured here.
 
-    Each run goes through more weights than caches hold, as a step does.
-    """
-    few = [Int4Linear(linear) for linear in linears]
-    if not all(way.is_exact for way in few):
-        return 0
-    many = [PackedLinear(linear) for linear in linears]
-    won = 0
-    for num_rows in _FEW_ROWS:
-        inputs = [torch.zeros(num_rows, linear.in_features, dtype=torch.bfloat16) for linear in linears]
-        if _best_seconds(few, inputs) >= _best_seconds(many, inputs):
-            break
-        won = num_rows
-    return won
+        Each run goes through more weights than caches hold, as a step does.
+        """
+        few = [self._make(Int4Linear, linear) for linear in linears]
+        if not all(way.is_exact for way in few):
+            return 0
+        many = [self._make(PackedLinear, linear) for linear in linears]
+        won = 0
+        for num_rows in _FEW_ROWS:
+            inputs = [torch.zeros(num_rows, linear.in_features, dtype=torch.bfloat16) for linear in linears]
+            if _best_seconds(few, inputs) >= _best_seconds(many, inputs):
+                break
+            won = num_rows
+        return won
+
+    def _is_won_by_eight_bits(self, linears: list[nn.Linear]) -> bool:
+        """Say whether 8-bit rows are the faster way for a crowd, measured here, rotation and rounding included."""
+        inputs = [torch.zeros(2 * CROWD, linear.in_features, dtype=torch.bfloat16) for linear in linears]
+        eight = [self._make(Int8Linear, linear) for linear in linears]
+        many = [self._make(PackedLinear, linear) for linear in linears]
+        return _best_seconds(eight, inputs) < _best_seconds(many, inputs)
 
 
 def _best_seconds(ways: Sequence[LinearFunction], inputs: list[Tensor]) -> float:

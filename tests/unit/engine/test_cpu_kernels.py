@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.cpu_kernels import raw
-from engine.backends.native.linears import hadamard
 from models.llama.rope import rotary_tables, rotate
 
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 0.01}
@@ -68,6 +67,13 @@ def test_only_rows_with_a_condition_get_its_constant(dtype: torch.dtype) -> None
     expected = out + torch.stack((constants[4], torch.zeros(2, 8, dtype=dtype), constants[0]))
     kernels.add_constants((0, 3), raw(out), raw(constants), np.array([4, -1, 0]))
     assert torch.equal(out, expected)
+
+
+def hadamard(points: int) -> torch.Tensor:
+    """Return Sylvester's matrix of ones and minus ones: by the parity of the bits that two places share."""
+    return torch.tensor(
+        [[1.0 - 2 * ((row & column).bit_count() % 2) for column in range(points)] for row in range(points)]
+    )
 
 
 def test_a_rotated_row_in_8_bits_keeps_small_channels_beside_a_large_one(dtype: torch.dtype) -> None:
