@@ -1,6 +1,6 @@
 """Decode speed of SmolLM2-135M with a condition, beside other engines on the same weights and prompts.
 
-    python -m benchmarks.decode [--quick] [--json] [--vllm-python PATH] [--llama-python PATH] [--curves DIR]
+    python -m benchmarks.decode [--quick] [--json] [--vllm-python PATH] [--llama-python PATH]
 
 64 new tokens at concurrency 1, 8, 32 and 64, two threads. Every contestant runs in a process of its own and they take
 turns within one run, so that what else the machine does meets all of them; the best round counts. The peers decode text
@@ -260,7 +260,8 @@ def print_table(rows: list[dict[str, Any]], names: list[str], limits: Limits) ->
     ratios = [row["ratio_to_best_peer"] for row in rows]
     print("ours / best peer".ljust(26) + "".join("        -" if r is None else f"{r:>9.2f}" for r in ratios))
     print(
-        f"\nlimit: reads {limits.bytes_per_s / 1e9:.1f} GB/s, multiplies {limits.flops_per_s / 1e12:.3f} TFLOP/s bf16"
+        f"\nlimit: reads {limits.bytes_per_s / 1e9:.1f} GB/s, multiplies {limits.flops_per_s / 1e12:.3f} TFLOP/s bf16, "
+        f"{limits.int8_ops_per_s / 1e12:.3f} TOP/s int8"
     )
     for row in rows:
         print(limits.describe(row["concurrency"], row["ours"]))
@@ -289,7 +290,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=60.0, help="longest run of a peer, in seconds, by its rate")
     parser.add_argument("--vllm-python", help="a Python that can import vllm")
     parser.add_argument("--llama-python", help="a Python that can import xllamacpp")
-    parser.add_argument("--curves", type=Path, help="also draw how cost grows, as PNG files in this folder")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.tokens, arguments.rounds, arguments.patience = QUICK_TOKENS, 1, 5.0
@@ -308,10 +308,6 @@ def main() -> None:
         print_table(rows, [one.name for one in contestants], limits)
         if not arguments.quick:
             print(measure_official(contestants[0], arguments))
-        if arguments.curves:
-            from benchmarks.decode_curves import draw_curves
-
-            draw_curves(contestants[0], arguments.curves, limits)
     if arguments.json:
         print(json.dumps({"rows": rows}))
 

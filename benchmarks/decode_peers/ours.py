@@ -1,4 +1,4 @@
-"""BindChat's native engine; every request has a condition. Arguments: threads, weights dtype, condition (1 or 0)."""
+"""BindChat's native engine. Arguments: threads, weights dtype, condition (1 or 0), and 1 to reuse what was read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def any_condition(bundle: ModelBundle) -> Condition:
 
 
 def main() -> None:
-    num_threads, weights_dtype, has_condition = sys.argv[1:]
+    num_threads, weights_dtype, has_condition, reuses = (*sys.argv[1:], "0")[:4]
     threads = share_threads(int(num_threads))  # first, as the server does: loading would leave a second team of threads
     bundle = load_model("mini", torch.bfloat16)
     config = DecodingConfig(
@@ -69,7 +69,7 @@ def main() -> None:
         max_context=MAX_CONTEXT,
         num_threads=threads.decoder,
         weights_dtype=weights_dtype,  # type: ignore[arg-type]
-        reuse_prefixes=False,  # every run reads its prompts
+        reuse_prefixes=reuses == "1",  # else every run reads its prompts
     )
     condition = any_condition(bundle) if has_condition == "1" else bundle.adapter.condition(None)
     serve_runs(RunningBackend(build_native(bundle, config), condition).decode)

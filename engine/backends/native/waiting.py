@@ -14,8 +14,11 @@ MIN_PREFILL_TOKENS = 8  # fewer would cost nearly as much: the weights are read 
 FIRST_PREFILL_TOKENS = 24
 STRETCH = 2.3  # a step that also reads a prompt may take this many times a step that does not
 WAIT = 0.5  # of the time of a step of running replies, which they may wait for a part of a prompt after it
+WAIT_OF_MANY = 1.0  # for as many replies as `MANY_REPLIES`: their steps are longer and vary less
+MANY_REPLIES = 8
 SHORT_PROMPT_TOKENS = 32  # a question about a picture has a dozen
 BURST, BURST_PROMPT_TOKENS = 4, 128  # so many prompts, and none longer, are a burst of chats that begin
+SHORT_SHARE, BURST_SHARE = 2, 4  # replies that run for each such prompt, at most: else few would make many wait
 MAX_GROWTH = 1.5  # of the prompt tokens, from one step to the next
 
 
@@ -55,8 +58,8 @@ class PrefillPacer:
     """Choose how many prompt tokens join a step, from how long steps took: running replies keep a share of their speed.
 
     Without running replies a step takes `max_tokens`; so does one where short prompts wait, at least half as many as
-    replies run: read in small portions, the last of a burst would begin when the first ones end, and steps of few rows
-    cost nearly what steps of many do. Otherwise the number follows what one prompt token has cost lately, so that such
+    replies run, or a burst of a quarter as many: read in small portions, its last ones would begin when the first ones
+    end, and steps of few rows cost nearly what steps of many do. Otherwise the number follows what one prompt token has cost lately, so that such
     a step takes `STRETCH` times one without any, whose time is known by the number of replies: it is measured once, by
     holding the prompt back for a step, when there has been none of about so many.
     """
@@ -83,13 +86,16 @@ class PrefillPacer:
 
     def lets_in_all(self, num_decode_rows: int, unread: Sequence[int]) -> bool:
         """Say whether short prompts wait, enough of them to be read at once."""
-        longest = BURST_PROMPT_TOKENS if len(unread) >= BURST else SHORT_PROMPT_TOKENS
-        return max(unread, default=0) <= longest and 2 * len(unread) >= num_decode_rows
+        longest, share = (
+            (BURST_PROMPT_TOKENS, BURST_SHARE) if len(unread) >= BURST else (SHORT_PROMPT_TOKENS, SHORT_SHARE)
+        )
+        return max(unread, default=0) <= longest and share * len(unread) >= num_decode_rows
 
     def wait_s(self, num_decode_rows: int) -> float | None:
         """Return how long so many replies may wait between two steps; None while their steps' time is unknown."""
         quiet_s = self._quiet_s.get(num_decode_rows.bit_length())
-        return None if quiet_s is None else WAIT * quiet_s
+        share = WAIT_OF_MANY if num_decode_rows >= MANY_REPLIES else WAIT
+        return None if quiet_s is None else share * quiet_s
 
     def observe(self, num_decode_rows: int, num_prefill_tokens: int, seconds: float) -> None:
         """Learn from one finished step."""

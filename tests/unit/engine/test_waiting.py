@@ -78,6 +78,22 @@ def test_short_prompts_are_let_in_at_once_when_they_are_half_as_many_as_the_repl
     assert pacer.budget(4, [200, *unread]) < 256, "not beside a long one"
 
 
+@pytest.mark.parametrize(("num_unread", "is_let_in"), [(8, True), (7, False)])
+def test_a_burst_is_let_in_at_once_when_it_is_a_quarter_as_many_as_the_replies(
+    num_unread: int, is_let_in: bool
+) -> None:
+    pacer = PrefillPacer(256)
+    pacer.observe(32, 0, 0.020)
+    assert (pacer.budget(32, [43] * num_unread) == 256) is is_let_in
+
+
+@pytest.mark.parametrize(("num_replies", "expected_s"), [(4, 0.010), (8, 0.020)])
+def test_many_replies_wait_longer_for_a_part_of_a_prompt(num_replies: int, expected_s: float) -> None:
+    pacer = PrefillPacer(256)
+    pacer.observe(num_replies, 0, 0.020)
+    assert pacer.wait_s(num_replies) == pytest.approx(expected_s)
+
+
 def test_a_prompt_waits_one_step_where_the_time_without_it_is_unknown() -> None:
     pacer = PrefillPacer(256)
     pacer.observe(1, 0, 0.010)
