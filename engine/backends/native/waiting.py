@@ -59,9 +59,9 @@ class PrefillPacer:
 
     Without running replies a step takes `max_tokens`; so does one where short prompts wait, at least half as many as
     replies run, or a burst of a quarter as many: read in small portions, its last ones would begin when the first ones
-    end, and steps of few rows cost nearly what steps of many do. Otherwise the number follows what one prompt token has cost lately, so that such
-    a step takes `STRETCH` times one without any, whose time is known by the number of replies: it is measured once, by
-    holding the prompt back for a step, when there has been none of about so many.
+    end, and steps of few rows cost nearly what steps of many do. Otherwise the number follows what one prompt token has
+    cost lately, so that such a step takes `STRETCH` times one without any, whose time is known by the number of
+    replies: it is measured once, by holding the prompt back for a step, when there has been none of about so many.
     """
 
     def __init__(self, max_tokens: int) -> None:
