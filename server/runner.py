@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from core.errors import ConfigError
 from server.context import AppContext
+from server.heap import share_one_heap
 from server.http_protocol import bounded_protocol
 from server.settings import Settings
 
@@ -53,6 +54,7 @@ class ChatServer(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        share_one_heap()
         super().run(sockets=sockets)
 
     def check_address(self) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
 
+import httpx
 import pytest
 
 from engine.backends.native.linears import has_onednn_bfloat16
 from tests.architecture.source_tree import ROOT
+from tests.support.live_server import chat_body, image_part, picture
 
 # Runs prompts of 17 to 256 tokens through a small decoder, and prints by how many bytes memory grew.
 GROWTH_BY_LENGTHS = """
@@ -55,3 +60,43 @@ def test_prompts_of_ever_new_lengths_do_not_fill_the_memory_with_code_for_each()
         check=True,
     )
     assert int(done.stdout) < 100 * 1024 * 1024
+
+
+ARENA_BYTES = 64 * 1024 * 1024  # what glibc sets aside for the heap of one thread, at a multiple of it
+
+
+def num_thread_heaps(pid: int) -> int:
+    """Count the heaps beside the one that all threads may share: a part that is in use, and the rest set aside."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()]
+    mappings = [(*(int(end, 16) for end in fields[0].split("-")), fields[1]) for fields in lines]
+    return sum(
+        start % ARENA_BYTES == 0 and (rights, rest_rights) == ("rw-p", "---p") and rest_end == start + ARENA_BYTES
+        for (start, _, rights), (_, rest_end, rest_rights) in pairwise(mappings)
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+def test_all_threads_of_a_server_share_one_heap(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC")}
+    arguments = ["serve", "--port", "0", "--model", "tiny", "--set", "dtype=float32", "--set", "num_threads=1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "server.cli", *arguments, "--log-dir", str(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().split()[3]
+            while "is ready" not in process.stdout.readline():
+                continue
+            bodies = [chat_body([image_part(picture((40 * i, 90, 20)))]) for i in range(6)]
+            with ThreadPoolExecutor(3) as clients:
+                answers = list(
+                    clients.map(lambda body: httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60), bodies)
+                )
+            assert {answer.status_code for answer in answers} == {200}
+            assert num_thread_heaps(process.pid) == 0
+        finally:
+            process.terminate()
