@@ -205,23 +205,26 @@ class DecodeWorkers:
         with contextlib.suppress(EngineFault):  # each row meets the fault again, and is told
             await self._ready_worker(lane)
         while True:
-            row = await queue.get()
-            if row.outcome.done():
-                continue
-            try:
-                media = await self._decode_row(lane, row)
-            except AppError as error:
-                _end(row, error)
-            except asyncio.CancelledError:
-                _end(row, NotReady("the server is stopping; send the request again later"))
-                raise
-            except Exception as error:  # a lane never dies of a row
-                self._log.fault("decode_lane_fault", error, container=row.job.container)
-                _end(row, EngineFault("decoding failed for a reason of the server's own"))
-            else:
-                self._num_decoded += 1
-                if not row.outcome.done():
-                    row.outcome.set_result(media)
+            await self._serve(lane, await queue.get())
+
+    async def _serve(self, lane: int, row: _Row) -> None:
+        """End one row. A method of its own, so that a lane which waits keeps neither the file nor its pixels."""
+        if row.outcome.done():
+            return
+        try:
+            media = await self._decode_row(lane, row)
+        except AppError as error:
+            _end(row, error)
+        except asyncio.CancelledError:
+            _end(row, NotReady("the server is stopping; send the request again later"))
+            raise
+        except Exception as error:  # a lane never dies of a row
+            self._log.fault("decode_lane_fault", error, container=row.job.container)
+            _end(row, EngineFault("decoding failed for a reason of the server's own"))
+        else:
+            self._num_decoded += 1
+            if not row.outcome.done():
+                row.outcome.set_result(media)
 
     async def _ready_worker(self, lane: int) -> _Worker:
         if lane in self._workers and self._workers[lane].exited:

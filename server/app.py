@@ -16,6 +16,7 @@ from server.batch_runs import BatchRunner
 from server.context import AppContext, Service
 from server.error_handlers import documented_errors, install_error_handlers
 from server.guards import ApiKeyMiddleware, OriginMiddleware, SecurityHeadersMiddleware, check_exposure
+from server.heap import keep_trimming
 from server.middleware import TraceMiddleware
 from server.response_runs import fail_interrupted
 from server.routes import ROUTERS
@@ -40,13 +41,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(app, build, on_loaded))
+        tasks = asyncio.create_task(_load(app, build, on_loaded)), asyncio.create_task(keep_trimming())
         try:
             yield
         finally:
-            loading.cancel()
-            with suppress(asyncio.CancelledError):
-                await loading
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await context.end_background()
             if context.loaded is not None:
                 await context.loaded.stop()

@@ -108,12 +108,20 @@ class EncoderRunner:
         if self._config.num_threads is not None:
             use_threads(self._config.num_threads)
         with torch.inference_mode():
-            while jobs := self._next_batch():
-                try:
-                    self._encode_batch(jobs)
-                except BaseException as error:  # whatever it is, the thread goes on: nobody would start another
-                    self._log.fault("encoder_loop_failed", error)
-                    self._fail(jobs)
+            while self._encode_next():
+                continue
+
+    def _encode_next(self) -> bool:
+        """Wait for a batch and encode it; False when the thread must end. What waits keeps no media of the last one."""
+        jobs = self._next_batch()
+        if not jobs:
+            return False
+        try:
+            self._encode_batch(jobs)
+        except BaseException as error:  # whatever it is, the thread goes on: nobody would start another
+            self._log.fault("encoder_loop_failed", error)
+            self._fail(jobs)
+        return True
 
     def _next_batch(self) -> list[_Job]:
         """Wait for rows and take the oldest with others of its modality; empty when the thread must end."""

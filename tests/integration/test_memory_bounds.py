@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,6 +64,45 @@ def test_prompts_of_ever_new_lengths_do_not_fill_the_memory_with_code_for_each()
     assert int(done.stdout) < 100 * 1024 * 1024
 
 
+# Frees nine of ten pages all over a heap of 200 MB, and ends once most of them are the system's again.
+FREE_PAGES = """
+import asyncio, ctypes
+from server.heap import keep_trimming, share_one_heap
+
+def resident_bytes():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+async def wait_for_half():
+    before = resident_bytes()
+    assert before > 200_000_000
+    trimming = asyncio.create_task(keep_trimming(every_s=0))
+    async with asyncio.timeout(30):
+        while resident_bytes() > before / 2:
+            await asyncio.sleep(0)
+    trimming.cancel()
+
+share_one_heap()
+pages = [ctypes.create_string_buffer(b"x", 4096) for _ in range(50_000)]
+kept = pages[::10]
+del pages
+asyncio.run(wait_for_half())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no malloc_trim")
+def test_free_pages_between_used_ones_go_back_to_the_system() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREE_PAGES],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 ARENA_BYTES = 64 * 1024 * 1024  # what glibc sets aside for the heap of one thread, at a multiple of it
 
 
@@ -75,7 +116,7 @@ def num_thread_heaps(pid: int) -> int:
     )
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap")
 def test_all_threads_of_a_server_share_one_heap(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC")}
     arguments = ["serve", "--port", "0", "--model", "tiny", "--set", "dtype=float32", "--set", "num_threads=1"]
@@ -93,9 +134,8 @@ def test_all_threads_of_a_server_share_one_heap(tmp_path: Path) -> None:
                 continue
             bodies = [chat_body([image_part(picture((40 * i, 90, 20)))]) for i in range(6)]
             with ThreadPoolExecutor(3) as clients:
-                answers = list(
-                    clients.map(lambda body: httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60), bodies)
-                )
+                ask = partial(httpx.post, f"{address}/v1/chat/completions", timeout=60)
+                answers = list(clients.map(lambda body: ask(json=body), bodies))
             assert {answer.status_code for answer in answers} == {200}
             assert num_thread_heaps(process.pid) == 0
         finally:

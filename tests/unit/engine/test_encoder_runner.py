@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
 from core.errors import EngineFault, MediaDecodeError, NotReady, Overloaded, UnsupportedMedia
@@ -130,3 +132,16 @@ async def test_stopping_ends_the_rows_that_wait() -> None:
         assert [type(outcome) for outcome in outcomes] == [Embedding, NotReady, NotReady]
         with pytest.raises(NotReady):
             await runner.encode(Modality.IMAGE, media(3))
+
+
+async def test_a_runner_that_waits_keeps_nothing_of_its_last_batch() -> None:
+    encoder = ValueEncoder()
+    encoder.gate.set()
+    async with running(encoder) as runner:
+        number = media(3.0)
+        array = weakref.ref(number.array)
+        await runner.encode(Modality.IMAGE, number)
+        del number
+        with fail_after(30):
+            while array() is not None:  # the runner's thread is on its way back to the queue
+                await checkpoint()

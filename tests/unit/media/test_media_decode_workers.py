@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +85,14 @@ async def test_a_picture_comes_back_as_its_pixels() -> None:
     assert media.array.dtype == np.uint8
     assert (media.array == (10, 20, 30)).all()
     assert media.container == "png"
+
+
+async def test_a_pool_that_waits_keeps_neither_the_file_nor_its_pixels() -> None:
+    async with running() as pool:
+        media = await pool.decode(blob("png", png(5, 3, (10, 20, 30))))
+        pixels = weakref.ref(media.array)
+        del media
+        assert pixels() is None
 
 
 async def test_options_reach_the_worker() -> None:
