@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +18,30 @@ from models.mini.framing import frame_thing
 from models.mini.fused_network import FusedEfficientNet
 from models.mini.space import BlendedNames, blend_names
 
-IMAGE_SIZE = 260
+IMAGE_SIZE, THUMBNAIL_SIZE = 260, 224  # pixels of the network's input
+THUMBNAIL_BELOW = 130  # pixels of the short side; so small a picture is magnified to the smaller input only
 CHANNEL_MEAN, CHANNEL_STD = 0.498, 0.502
 
 
-def preprocess_image(pixels: np.ndarray) -> Tensor:
-    """Return `(H, W, 3)` uint8 as `(3, 260, 260)` float32: short side to 260 (bicubic), centre cropped.
+def preprocess_image(pixels: np.ndarray, size: int | None = None) -> Tensor:
+    """Return `(H, W, 3)` uint8 as `(3, size, size)` float32: short side to `size` (bicubic), centre cropped.
 
-    A thing on a plain ground is framed first.
+    A thing on a plain ground is framed first. Unless it is given, `size` is 224 for thumbnails and 260 for others.
     """
     image = Image.fromarray(frame_thing(pixels))
-    scale = IMAGE_SIZE / min(image.size)
-    width, height = (max(IMAGE_SIZE, round(side * scale)) for side in image.size)
-    left, top = (width - IMAGE_SIZE) // 2, (height - IMAGE_SIZE) // 2
+    if size is None:
+        size = THUMBNAIL_SIZE if min(image.size) < THUMBNAIL_BELOW else IMAGE_SIZE
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
     resized = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    cropped = resized.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE))
+    cropped = resized.crop((left, top, left + size, top + size))
     array = np.asarray(cropped, dtype=np.float32) / 255.0
     return torch.from_numpy((array - CHANNEL_MEAN) / CHANNEL_STD).permute(2, 0, 1).contiguous()
 
 
 class FeatureNetwork:
-    """EfficientNet-Lite2 trained on ImageNet: pictures `(B, 3, 260, 260)` to pooled features `(B, 1280)`."""
+    """EfficientNet-Lite2 trained on ImageNet: B pictures `(3, S, S)`, each of its own size, to features `(B, 1280)`."""
 
     def __init__(self, weights: Path) -> None:
         network = EfficientNet.from_name("efficientnet-lite2")
@@ -50,7 +53,7 @@ class FeatureNetwork:
         self._fused = FusedEfficientNet(network)
         self._class_weights = network._fc.weight.detach(), network._fc.bias.detach()
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
         return self._fused(pictures)
 
     def class_weights(self) -> tuple[Tensor, Tensor]:
@@ -94,36 +97,43 @@ class NameHead(nn.Module):
         return blend_names(self.probabilities(features), self.name_vectors)
 
 
+@dataclass(frozen=True, slots=True)
+class Eye:
+    """What names pictures of one input size, and when to trust it.
+
+    `sigmoid(slope * raw + bias)` is the chance that the nearest name is right.
+    """
+
+    head: NameHead
+    slope: float
+    bias: float
+
+
 class MiniImageEncoder:
     """`core.types.ModalityEncoder` for pictures; rows of unit norm in the 384-d MiniLM space.
 
-    The confidence is calibrated: `sigmoid(slope * raw + bias)` is the chance that the nearest name is right.
+    `eyes` are by input size, all over the same names. The confidence is calibrated.
     """
 
     modality = Modality.IMAGE
 
     def __init__(
-        self,
-        features: FeatureNetwork,
-        head: NameHead,
-        names: Sequence[str],
-        encoder_id: str,
-        *,
-        calibration: tuple[float, float],
+        self, features: FeatureNetwork, eyes: Mapping[int, Eye], names: Sequence[str], encoder_id: str
     ) -> None:
         self.encoder_id = encoder_id
         self.names = tuple(names)
-        self._slope, self._bias = calibration
         self._features = features
-        self._head = head.eval().requires_grad_(False)
+        self._eyes = dict(eyes)
+        for eye in self._eyes.values():
+            eye.head.eval().requires_grad_(False)
 
     @property
     def name_vectors(self) -> FloatArray:
         """The unit embeddings `(K, 384)` of `names`."""
-        return self._head.name_vectors.numpy()
+        return self._eyes[IMAGE_SIZE].head.name_vectors.numpy()
 
     def preprocess(self, media: DecodedMedia) -> Tensor:
-        """Return one `(3, 260, 260)` float32 picture."""
+        """Return one `(3, S, S)` float32 picture of one of the input sizes."""
         return preprocess_image(media.array)
 
     def encode(self, batch: Sequence[Tensor]) -> list[Embedding]:
@@ -136,11 +146,18 @@ class MiniImageEncoder:
 
     def name_probabilities(self, batch: Sequence[Tensor]) -> Tensor:
         """Return the probabilities `(B, K)` of `names` for preprocessed pictures."""
+        sizes = torch.tensor([picture.shape[-1] for picture in batch])
         with torch.inference_mode():
-            return self._head.probabilities(self._features(torch.stack(list(batch))))
+            features = self._features(batch)  # (B, F)
+            found = torch.empty(len(batch), len(self.names))
+            for size, eye in self._eyes.items():
+                found[sizes == size] = eye.head.probabilities(features[sizes == size])
+            return found
 
     def blend(self, batch: Sequence[Tensor]) -> BlendedNames:
         """Return the vectors, calibrated confidences and nearest names of a batch; `nearest` indexes `names`."""
+        eyes = [self._eyes[picture.shape[-1]] for picture in batch]
         with torch.inference_mode():
-            blended: BlendedNames = self._head(self._features(torch.stack(list(batch))))
-            return replace(blended, confidence=torch.sigmoid(self._slope * blended.confidence + self._bias))
+            blended = blend_names(self.name_probabilities(batch), eyes[0].head.name_vectors)
+            slopes, biases = (torch.tensor([getattr(eye, part) for eye in eyes]) for part in ("slope", "bias"))
+            return replace(blended, confidence=torch.sigmoid(slopes * blended.confidence + biases))

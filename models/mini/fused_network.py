@@ -7,6 +7,7 @@ through one by one, because the wide early maps of several do not fit the cache:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.devices import map_rows
 
+NUM_SHAPES_KEPT = 2
 CLIPPED_AT = 6.0  # the activation of the Lite family: max(0, min(x, 6))
 _convolve = cast(Any, getattr(torch.ops.mkldnn, "_convolution_pointwise", None))
 _HAS_ONEDNN = _convolve is not None and bool(torch._C._has_mkldnn)
@@ -38,7 +40,7 @@ class FusedConvolution:
         padding = [top, left] if even else [0, 0]
         self._geometry = (padding, list(convolution.stride), list(convolution.dilation), convolution.groups)
         self._clipped = clipped
-        self._packed, self._packed_for = self._weight, torch.Size()
+        self._packed: dict[torch.Size, Tensor] = {}
 
     def __call__(self, maps: Tensor, skip: Tensor | None = None) -> Tensor:
         if self._uneven is not None:
@@ -53,14 +55,21 @@ class FusedConvolution:
         return result if skip is None else result + skip
 
     def _with_onednn(self, maps: Tensor, skip: Tensor | None) -> Tensor:
-        if maps.shape != self._packed_for:  # in the order that oneDNN likes best for maps of this size
-            reorder = cast(Any, torch.ops.mkldnn._reorder_convolution_weight)
-            self._packed, self._packed_for = reorder(self._weight, *self._geometry, list(maps.shape)), maps.shape
-        shared = (self._packed, self._bias, *self._geometry)
+        shared = (self._packed_for(maps.shape), self._bias, *self._geometry)
         if skip is not None:
             return cast(Tensor, _convolve.binary(maps, skip, *shared, "add", None, None, [], None))
         activation = ("hardtanh", [0.0, CLIPPED_AT], "") if self._clipped else ("none", [], "")
         return cast(Tensor, _convolve(maps, *shared, *activation))
+
+    def _packed_for(self, shape: torch.Size) -> Tensor:
+        """Return the weight in the order that oneDNN likes best for maps of this shape; inputs have two sizes."""
+        packed = self._packed.get(shape)
+        if packed is None:
+            reorder = cast(Any, torch.ops.mkldnn._reorder_convolution_weight)
+            packed = reorder(self._weight, *self._geometry, list(shape))
+            latest = list(self._packed.items())[1 - NUM_SHAPES_KEPT :]
+            self._packed = {**dict(latest), shape: packed}
+        return packed
 
 
 class FusedBlock:
@@ -89,9 +98,9 @@ class FusedEfficientNet:
         self._blocks = [FusedBlock(block) for block in network._blocks]
         self._head = FusedConvolution(network._conv_head, network._bn1, clipped=True)
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Return the pooled features `(B, F)` of pictures `(B, 3, H, W)`; rows do not depend on their batch."""
-        return torch.cat(map_rows(self._features, [pictures[row : row + 1] for row in range(len(pictures))]))
+    def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Return the pooled features `(B, F)` of pictures `(3, H, W)`; rows do not depend on their batch."""
+        return torch.cat(map_rows(self._features, [picture[None] for picture in pictures]))
 
     def _features(self, picture: Tensor) -> Tensor:
         maps = self._stem(picture.contiguous(memory_format=torch.channels_last))

@@ -30,7 +30,7 @@ from models.mini.assets import (
 )
 from models.mini.audio import MiniAudioEncoder
 from models.mini.audio_files import AudioEncoderChoice, audio_sources, load_audio_encoder
-from models.mini.encoder import FeatureNetwork, MiniImageEncoder, NameHead
+from models.mini.encoder import IMAGE_SIZE, THUMBNAIL_SIZE, Eye, FeatureNetwork, MiniImageEncoder, NameHead
 from models.mini.part_names import PartNames
 from models.mini.points import MiniPointEncoder, load_point_encoder
 from models.mini.relevance import MediaQuestions
@@ -41,6 +41,7 @@ from models.mini.video import MiniVideoEncoder
 
 BRIDGE = BindNetworkConfig(embedding_width=384, width=576, hidden_width=2304, input_scale=20.0)
 ADAPTER_PREFIX = "adapter."
+THUMBNAIL_PREFIX = "thumbnail."  # what names thumbnails, beside the tensors of the same names for other pictures
 # The gallery refines nothing unasked: on validation media it costs sounds a name in eighty and gives pictures little.
 CACHE_OPTIONS = CacheOptions(top_k=10, inverse_temperature=20.0, blend=0.5, modalities=())
 SPACE_ID = "minilm-l6-v2"  # all encoders of mini mix MiniLM's embeddings of names, so new weights keep old indexes
@@ -141,7 +142,9 @@ def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
 def picture_encoder(tensors: dict[str, Tensor], names: list[str], encoder_id: str) -> MiniImageEncoder:
     """Return the picture encoder alone, of what `read_weights` returned."""
     network = FeatureNetwork(picture_network_file())
-    extra, drawn = (_linear(tensors, name) for name in ("head", "drawings"))
-    head = NameHead(network.class_weights(), extra, tensors["names.vectors"], drawn)
-    slope, bias = tensors["confidence"].tolist()
-    return MiniImageEncoder(network, head, names, encoder_id, calibration=(slope, bias))
+    eyes = {}
+    for size, prefix in ((IMAGE_SIZE, ""), (THUMBNAIL_SIZE, THUMBNAIL_PREFIX)):
+        extra, drawn = (_linear(tensors, f"{prefix}{name}") for name in ("head", "drawings"))
+        head = NameHead(network.class_weights(), extra, tensors["names.vectors"], drawn)
+        eyes[size] = Eye(head, *tensors[f"{prefix}confidence"].tolist())
+    return MiniImageEncoder(network, eyes, names, encoder_id)

@@ -128,7 +128,7 @@ def teach(pixels: Tensor, cache: Path) -> Tensor:
         weight, bias = network.class_weights()
         rows = []
         for batch in torch.split(pixels, 32):
-            images = torch.stack([preprocess_image(image.permute(1, 2, 0).numpy()) for image in batch])
+            images = [preprocess_image(image.permute(1, 2, 0).numpy()) for image in batch]
             rows.append((network(images) @ weight.T + bias).log_softmax(dim=-1).half())
         torch.save(torch.cat(rows).clone(), cache)
     taught: Tensor = torch.load(cache, weights_only=True)

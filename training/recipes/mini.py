@@ -1,372 +1,243 @@
-"""Train the `mini` model: `python -m training.recipes.mini DATA --out DIR [--init FILE] [--minutes M] [--seed S]`.
+"""Make every trained file of `mini` anew: `python -m training.recipes.mini DATA [--stages STAGE...] [--out runs/mini]`.
 
-DATA holds `caltech101_112.zip` and `fluent_emoji_3d_112.zip`. Stages: embed the names (MiniLM), extract picture
-features (EfficientNet-Lite2, once), learn new names and drawings, calibrate, let the base model answer plain questions,
-then train the ImageBind-LLM adapter with every base weight frozen. Interrupted runs resume. Set MALLOC_MMAP_THRESHOLD_
-and MALLOC_TRIM_THRESHOLD_ to 1073741824 where 8 GB a worker are free: glibc otherwise gives large temporaries back at
-once, and training takes twice as long. `--workers 2` with OMP_NUM_THREADS=1 beats two threads on shared cores.
+DATA holds `caltech101_112.zip`, `fluent_emoji_3d_112.zip`, `fluent_emoji_names.json`, `esc10_16k.zip` and
+`ESC-10_attributions.txt`. Stages run in the order below, each with the recipe of its own that it names; what it makes
+goes to `models/mini` of this checkout as soon as it is finished, where the later stages and `git diff` find it:
+
+{stages}
+
+`--stages` chooses some; those left out keep their files. Without it all run, but `vocabulary` and `words`, which need
+`--synsets` and `--wordnet` (see `mini_vocabulary`), keep theirs unless these are given. An interrupted run goes on:
+`--out` keeps which stages are finished, and each stage its own steps; remove `--out` to begin again. `--small` takes a
+few examples and steps a stage, to see that everything runs; keep nothing of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
+import shutil
+import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed, nn
-from torch.multiprocessing.spawn import spawn
+from tqdm import tqdm
 
-from models.adapters.imagebind_llm import ImageBindLLMAdapter
-from models.llama.condition import ConditionView
-from models.llama.gguf import load_gguf_llama
-from models.llama.model import Llama
-from models.llama.tokenizer_files import load_gguf_tokenizer
-from models.mini.assets import CONDITIONED_TEMPLATE, VOCABULARY, decoder_file, picture_network_file
-from models.mini.encoder import FeatureNetwork, NameHead
-from models.mini.loader import ADAPTER_PREFIX, BRIDGE, DOUBT_BELOW
-from training.loop import LoopConfig, Team, run_loop
-from training.recipes import mini_pictures as pictures
-from training.recipes.mini_calibration import Calibration, fit_calibration
-from training.recipes.mini_chat import chat_answers
-from training.recipes.mini_emoji import drawn_names, emoji_features, train_drawings
-from training.recipes.mini_pictures import FeatureSimulator, Name
-from training.recipes.mini_relevance import train_relevance
-from training.recipes.mini_samples import Batch, Sample, SampleMaker, Space, batches_of
-from training.recipes.mini_verdicts import judged_samples, train_judge, train_verdicts
+from models.mini.assets import AUDIO_WEIGHTS, FOLDER, GALLERY, POINT_WEIGHTS, TOLD_WEIGHTS, VOCABULARY, WEIGHTS, WORDS
+from training.recipes import (
+    mini_adapter,
+    mini_audio,
+    mini_audio_credits,
+    mini_audio_fit,
+    mini_audio_pool,
+    mini_audio_sources,
+    mini_gallery,
+    mini_shapes,
+    mini_shapes_sets,
+    mini_told,
+    mini_vocabulary,
+    mini_words,
+)
 
-MAX_BATCH_TOKENS = 1300
-POOL_SAMPLES = 1024
-OTHER_NAMES = Path(__file__).with_name("mini_names.json")
+Options = list[str]
 
 
-def all_names() -> tuple[list[Name], list[Name], dict[str, list[Name]]]:
-    """Return ImageNet's thousand names, the other nouns without those, and the names of other senses."""
-    others = pictures.read_other_names(OTHER_NAMES)
-    right = [*others["everyday"], *others["corrected"]]
-    imagenet, nouns = (pictures.corrected(names, right) for names in pictures.read_vocabulary(VOCABULARY))
-    synonyms = [
-        Name(word, name.kind, name.groups)
-        for name in imagenet
-        for word in name.synonyms
-        if word.lower() != name.text.lower()
-    ]
-    known = {name.text.lower() for name in imagenet}
-    spoken = [*others["everyday"], *(name for name in nouns if name.kind != "person"), *synonyms]
-    kept = {name.text.lower(): name for name in reversed(spoken) if name.text.lower() not in known}
-    return imagenet, list(reversed(kept.values())), others
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the stages are told: the data, where work is kept, and the sources that only some of them need."""
+
+    data: Path
+    out: Path
+    is_small: bool
+    seed: int
+    workers: int
+    synsets: Path | None
+    wordnet: Path | None
+    sweethome: Path | None
+
+    def sized(self, full: str, small: str) -> Options:
+        """Return one of two lists of options."""
+        return (small if self.is_small else full).split()
+
+    def folder(self, name: str) -> str:
+        """Return the folder that a recipe keeps its work in."""
+        (self.out / name).mkdir(parents=True, exist_ok=True)
+        return str(self.out / name)
 
 
-def made_once(path: Path, make: Callable[[], Any]) -> Any:
-    """Return what an earlier start of the same run kept in `path`, or make and keep it."""
-    if not path.exists():
-        torch.save(make(), path)
-    return torch.load(path, weights_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One part of the model: which recipe makes which files of `models/mini`."""
+
+    make: Callable[[Run], None]
+    says: str
+    minutes: float  # about, on one core; the progress bar counts by them
+    needs: tuple[str, ...] = ()  # options without which it cannot run
 
 
-def build_space(data: Path, out: Path, seed: int, every: int = 1) -> tuple[Space, dict[str, Tensor], list[str]]:
-    """Return the space, the tensors of the encoder to ship, and the classes that training never saw."""
-    network = FeatureNetwork(picture_network_file())
-    imagenet_weights = network.class_weights()
-    photographs = pictures.read_photographs(data / "caltech101_112.zip", network, out / "features.pt", every=every)
-    imagenet, nouns, others = all_names()
-    classes = sorted(set(photographs.classes), key=str.lower)
-    unseen = pictures.choose_unseen(classes, imagenet, seed)
-    trained = [name for name in classes if name not in unseen]
-    extra = pictures.extra_names(trained, imagenet)
-    position = {name.text: i for i, name in enumerate(extra)}
-    rows = photographs.rows("train", trained)
-    targets = torch.tensor([position[pictures.spoken(photographs.classes[row])] for row in rows.tolist()])
-    parts = ((*imagenet, *extra), tuple(nouns), tuple(others["sounds"]), tuple(others["shapes"]))
-    texts = [name.text for part in parts for name in part]
-    embedded = made_once(out / "names.pt", lambda: pictures.embed_texts(texts))
-    vectors = embedded.split_with_sizes([len(part) for part in parts])
-    state = made_once(
-        out / "head.pt",
-        lambda: pictures.train_head(photographs, rows, targets, imagenet_weights, seed).state_dict(),
+def make_vocabulary(run: Run) -> None:
+    emoji = run.data / "fluent_emoji_names.json"
+    sources = ["--synsets", str(run.synsets), "--wordnet", str(run.wordnet), "--emoji", str(emoji)]
+    mini_vocabulary.main([*sources, "--out", str(VOCABULARY)])
+
+
+def make_words(run: Run) -> None:
+    mini_words.main(["--wordnet", str(run.wordnet), "--out", str(WORDS)])
+
+
+def part_of_adapter(part: str, full: str = "", small: str = "") -> Callable[[Run], None]:
+    """Return the stage that makes one part of `mini.safetensors` and keeps the others."""
+
+    def make(run: Run) -> None:
+        out = run.folder(part)
+        for kept in ("features.pt", "names.pt", "chat.pt"):  # the same for every part
+            _share(run.out / kept, Path(out) / kept)
+        options = ["--out", out, "--init", str(WEIGHTS), "--parts", part, "--seed", str(run.seed)]
+        options += run.sized(full, f"{small} --every 29 --invented 4")
+        mini_adapter.main([str(run.data), *options, "--workers", str(run.workers)])
+        for kept in ("features.pt", "names.pt", "chat.pt"):
+            _share(Path(out) / kept, run.out / kept)
+        shutil.copyfile(Path(out) / WEIGHTS.name, WEIGHTS)
+
+    return make
+
+
+def _share(source: Path, target: Path) -> None:
+    if source.exists() and not target.exists():
+        target.hardlink_to(source)
+
+
+def make_told(run: Run) -> None:
+    out = run.folder("told")
+    mini_told.main(["--out", out, "--seed", str(run.seed), *run.sized("--steps 200", "--steps 1 --open 2")])
+    shutil.copyfile(Path(out) / TOLD_WEIGHTS.name, TOLD_WEIGHTS)
+
+
+def make_audio(run: Run) -> None:
+    """Sounds, a pool of them as YAMNet hears them, a tower that validates, one to ship, and what is fitted to them."""
+    data, seed = str(run.data), ["--seed", str(run.seed)]
+    sounds, checked, pool, first, ears, fitted = (
+        run.folder(f"audio/{name}") for name in ("sounds", "checked-sounds", "pool", "checked", "ears", "fitted")
     )
-    head_layer = nn.Linear(imagenet_weights[0].shape[1], len(extra))
-    head_layer.load_state_dict(state)
-    head = NameHead(imagenet_weights, head_layer, vectors[0]).eval().requires_grad_(False)
-    simulator = pictures.FeatureSimulator(photographs.features[rows], imagenet_weights)
-    drawings = learn_drawings(data, out, network, photographs.features[rows], simulator, seed)
-    calibration = Calibration(
-        *made_once(
-            out / "calibration.pt", lambda: fit_calibration(photographs, trained, imagenet, head).tensor()
-        ).tolist()
+    thinned = run.sized("", "--every 40")
+    if not any(Path(pool).iterdir()):
+        mini_audio_sources.main(["--out", sounds, *seed, *thinned])
+        mini_audio_sources.main(["--out", checked, "--validation", *seed, *run.sized("", "--every 9")])
+        mini_audio_pool.main(
+            [data, "--sounds", sounds, "--out", pool, *seed, *run.sized("--samples 5466", "--samples 160")]
+        )
+    towers = {first: "1 2 3", ears: "1 2 3 4"}
+    for out, epochs in ((first, "24"), (ears, "10")):
+        options = ["--folds", *towers[out].split(), *run.sized(f"--epochs {epochs}", "--epochs 1"), *seed]
+        mini_audio.main([data, "--pool", pool, "--out", out, *options])
+    trees = ["--pool", pool, "--tower", first, "--ship", ears, "--validation", checked, "--out", fitted]
+    mini_audio_fit.main([data, *trees, *seed, *thinned])
+    shutil.copyfile(Path(fitted) / AUDIO_WEIGHTS.name, AUDIO_WEIGHTS)
+    mini_audio_credits.main([data, "--out", str(FOLDER / "audio_attributions.txt")])
+
+
+def make_shapes(run: Run) -> None:
+    """The point-cloud encoder; with the models of Sweet Home 3D, confidence is fitted on half of those as well."""
+    out, real = run.folder("shapes"), []
+    if run.sweethome is not None:
+        sets = Path(run.folder("shapes-sets"))
+        mini_shapes_sets.main(["--out", str(sets), "--per-class", "0", "--sweethome", str(run.sweethome)])
+        real = ["--real", str(sets / "real-dev"), str(sets / "unfamiliar-dev")]
+    sizes = run.sized(
+        "--objects 30000 --chunks 120 --portraits 600 --occupancy-steps 1200 --trunk-steps 900",
+        "--objects 500 --chunks 1 --portraits 20 --occupancy-steps 1 --trunk-steps 1 --validation 4",
     )
-    space = Space(
-        bank=parts[0],
-        vectors=vectors[0],
-        nouns=parts[1],
-        noun_vectors=vectors[1],
-        sounds=parts[2],
-        sound_vectors=vectors[2],
-        shapes=parts[3],
-        shape_vectors=vectors[3],
-        head=head,
-        simulator=simulator,
-        photographs=head(photographs.features[rows]),
-        photograph_names=tuple(1000 + target for target in targets.tolist()),
-        doubt_below=calibration.raw_at(DOUBT_BELOW),
+    mini_shapes.main(["--out", out, *sizes, "--workers", str(run.workers), "--seed", str(run.seed), *real])
+    shutil.copyfile(Path(out) / POINT_WEIGHTS.name, POINT_WEIGHTS)
+
+
+def make_gallery(run: Run) -> None:
+    mini_gallery.main([str(run.data), "--out", str(GALLERY), *run.sized("", "--photos-per-class 1 --every 40")])
+
+
+STAGES: dict[str, Stage] = {
+    "vocabulary": Stage(
+        make=make_vocabulary, says="what can be named: vocabulary.json", minutes=0.1, needs=("synsets", "wordnet")
+    ),
+    "words": Stage(make=make_words, says="everyday nouns: words.safetensors", minutes=1, needs=("wordnet",)),
+    "heads": Stage(
+        make=part_of_adapter("heads"), says="names learnt from photographs and drawings: mini.safetensors", minutes=15
+    ),
+    "calibration": Stage(
+        make=part_of_adapter("calibration"), says="when to hedge, in the same file like the next three", minutes=2
+    ),
+    "relevance": Stage(make=part_of_adapter("relevance"), says="which questions concern the medium", minutes=30),
+    "adapter": Stage(
+        make=part_of_adapter("adapter", "--fresh --minutes 170", "--fresh --steps 1"),
+        says="what is seen, into words",
+        minutes=170,
+    ),
+    "verdicts": Stage(
+        make=part_of_adapter("verdicts", "--verdict-steps 120", "--verdict-steps 1"), says="yes and no", minutes=25
+    ),
+    "told": Stage(make=make_told, says="replies about several media: told.safetensors", minutes=40),
+    "audio": Stage(make=make_audio, says="the ears: audio.safetensors, audio_attributions.txt", minutes=30),
+    "shapes": Stage(make=make_shapes, says="the point-cloud encoder: points.safetensors", minutes=11),
+    "gallery": Stage(make=make_gallery, says="pictures and names to search: gallery/", minutes=3),
+}
+
+
+def chosen_stages(wanted: Sequence[str] | None, run: Run) -> list[str]:
+    """Return the stages to run in their order. Raises `SystemExit` when a stage asked for lacks what it needs."""
+    lacking = {
+        name: [f"--{option}" for option in stage.needs if getattr(run, option) is None]
+        for name, stage in STAGES.items()
+    }
+    for name in wanted or ():
+        if lacking[name]:
+            raise SystemExit(f"the stage {name} needs {' and '.join(lacking[name])}; see --help of mini_vocabulary")
+    return [name for name in STAGES if name in wanted] if wanted else [name for name in STAGES if not lacking[name]]
+
+
+def run_stages(names: Sequence[str], run: Run) -> None:
+    """Run the stages that `out` does not say are finished, under one progress bar."""
+    record = run.out / "finished.json"
+    finished: dict[str, float] = json.loads(record.read_text()) if record.exists() else {}
+    with tqdm(total=sum(STAGES[name].minutes for name in names), unit="min", desc="mini") as bar:
+        for name in names:
+            bar.set_description(f"mini: {name}")
+            if name not in finished:
+                started = time.perf_counter()
+                STAGES[name].make(run)
+                finished[name] = round((time.perf_counter() - started) / 60, 2)
+                record.write_text(json.dumps(finished, indent=1) + "\n")
+            bar.update(STAGES[name].minutes)
+    for name in names:
+        print(f"{name:<12} {finished[name]:>7.1f} minutes")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> tuple[Sequence[str] | None, Run]:
+    stages = "\n".join(f"- `{name}`: {stage.says}" for name, stage in STAGES.items())
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").format(stages=stages), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tensors = {"head.weight": head_layer.weight.detach(), "head.bias": head_layer.bias.detach()}
-    all_vectors = torch.cat((vectors[0], drawings.pop("vectors")))
-    shipped = {**tensors, **drawings, "names.vectors": all_vectors, "confidence": calibration.tensor()}
-    return space, shipped, unseen
-
-
-def learn_drawings(
-    data: Path, out: Path, network: FeatureNetwork, photographs: Tensor, simulator: FeatureSimulator, seed: int
-) -> dict[str, Tensor]:
-    """Return the classifier of drawings, `weight` and `bias`, and the vectors of its names."""
-    spoken = pictures.read_spoken_emoji(OTHER_NAMES)
-    archive = data / "fluent_emoji_3d_112.zip"
-
-    def learn() -> dict[str, Tensor]:
-        features = made_once(out / "emoji.pt", lambda: emoji_features(archive, spoken, network, seed))
-        generator = torch.Generator().manual_seed(seed)
-        classes = torch.arange(1000).repeat(3)
-        push = 3.5 + 7.0 * torch.rand(len(classes), generator=generator)
-        undrawn = torch.cat((photographs, simulator.draw(classes, push, generator)))
-        return train_drawings(features, spoken, undrawn, seed).state_dict()
-
-    layer = made_once(out / "drawings.pt", learn)
-    vectors = made_once(out / "emoji_names.pt", lambda: pictures.embed_texts(drawn_names(spoken)))
-    return {"drawings.weight": layer["weight"], "drawings.bias": layer["bias"], "vectors": vectors}
-
-
-def new_adapter(decoder: Llama, seed: int) -> ImageBindLLMAdapter:
-    """Return the untrained adapter: prefixes from N(0, 1), gates at zero, the doubt of about unit length."""
-    torch.manual_seed(seed)
-    adapter = ImageBindLLMAdapter(
-        BRIDGE,
-        num_layers=decoder.config.num_layers,
-        num_heads=decoder.config.num_heads,
-        doubt_below=DOUBT_BELOW,
-        has_verdicts=True,
-    )
-    nn.init.normal_(adapter.prefix_query)
-    assert adapter.doubt is not None
-    nn.init.normal_(adapter.doubt, std=BRIDGE.embedding_width**-0.5)
-    return adapter
-
-
-def start_from(adapter: ImageBindLLMAdapter, weights: Path) -> None:
-    """Copy the adapter of earlier trained weights; what they lack keeps its start."""
-    with safe_open(weights, framework="pt") as stored:
-        keys = [key for key in stored.keys() if key.startswith(ADAPTER_PREFIX)]  # noqa: SIM118 (not a mapping)
-        state = {key.removeprefix(ADAPTER_PREFIX): stored.get_tensor(key).float() for key in keys}
-    adapter.load_state_dict({**adapter.state_dict(), **state})
-
-
-def make_optimizer(adapter: ImageBindLLMAdapter, rate: float = 1.0) -> torch.optim.Optimizer:
-    """AdamW; the gates learn twenty times as fast as the rest."""
-    rest = [parameter for name, parameter in adapter.named_parameters() if name != "gates"]
-    groups = [
-        {"params": rest, "lr": 1e-3 * rate},
-        {"params": [adapter.gates], "lr": 2e-2 * rate, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.02)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
-
-
-class ShortCausalAttention:
-    """Causal attention over short `(B, T)` rows as plain products, whose backward is faster than the fused kernel's."""
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        B, T, num_heads, head_width = q.shape
-        num_kv_heads = k.shape[2]
-        q = q.view(B, T, num_kv_heads, -1, head_width).permute(0, 2, 3, 1, 4).flatten(2, 3)  # (B, Hkv, G T, Dh)
-        k, v = k.transpose(1, 2), v.transpose(1, 2)  # (B, Hkv, T, Dh)
-        scores = (q @ k.transpose(-1, -2)).float() / head_width**0.5  # (B, Hkv, G T, T)
-        future = torch.ones(T, T, dtype=torch.bool).triu(1).repeat(num_heads // num_kv_heads, 1)
-        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1).to(v.dtype)
-        out = (weights @ v).unflatten(2, (-1, T))  # (B, Hkv, G, T, Dh)
-        return out.permute(0, 3, 1, 2, 4).reshape(B, T, num_heads, head_width)  # type: ignore[no-any-return]
-
-
-class Conditions(Protocol):
-    """What makes the adapter tokens `(B, L, 1, D)` of B rows, behind its gates `(L, H)`."""
-
-    def prompts(
-        self, vectors: Tensor, doubtful: Tensor | None = None, verdicts: Sequence[bool | None] = ()
-    ) -> Tensor: ...
-
-    def effective_gates(self) -> Tensor: ...
-
-
-def answer_loss(decoder: Llama, adapter: Conditions, batch: Batch) -> Tensor:
-    """Return the weighted mean cross-entropy of the answer tokens against what each should be.
-
-    The head runs on those positions only.
-    """
-    dtype = decoder.tok_embeddings.weight.dtype
-    prompts = adapter.prompts(batch.vectors, batch.doubtful, batch.verdicts)  # (B, L, 1, D)
-    table = decoder.project_condition(prompts.to(dtype), gates=adapter.effective_gates())
-    rows = torch.arange(len(batch.vectors))[:, None]
-    positions = torch.arange(batch.token_ids.shape[1]).expand_as(batch.token_ids)
-    hidden = decoder(batch.token_ids, positions, ShortCausalAttention(), ConditionView(table, rows))  # (B, T, D)
-    weights = batch.weights[:, 1:]
-    wanted = weights > 0
-    logits = decoder.logits(hidden[:, :-1][wanted]).float()  # (N, V)
-    likely = logits.gather(-1, batch.target_ids[:, 1:][wanted]) - logits.logsumexp(dim=-1, keepdim=True)  # (N, K)
-    losses = -(likely * batch.target_shares[:, 1:][wanted]).sum(dim=-1)  # (N,)
-    return (losses * weights[wanted]).sum() / weights[wanted].sum()
-
-
-def batch_source(draw: Callable[[int], list[Sample]], seed: int) -> Callable[[int], Batch]:
-    """Return a function from the step to its batch; `draw` makes a pool on demand from its number alone."""
-    starts: list[int] = [0]
-
-    @lru_cache(maxsize=2)
-    def pool(number: int) -> list[Batch]:
-        return batches_of(draw(number), MAX_BATCH_TOKENS, random.Random(f"{seed}-order-{number}"))
-
-    def batch_at(step: int) -> Batch:
-        number = next((i for i, start in enumerate(starts) if start > step), len(starts)) - 1
-        while True:
-            batches = pool(number)
-            if len(starts) == number + 1:
-                starts.append(starts[number] + len(batches))
-            if step < starts[number + 1]:
-                return batches[step - starts[number]]
-            number += 1
-
-    return batch_at
-
-
-def export(adapter: ImageBindLLMAdapter, encoder: dict[str, Tensor], names: list[str], folder: Path) -> None:
-    """Write the served weights (bfloat16 bridge, float32 gates and head) and the names as one safetensors file."""
-    trained = adapter.state_dict()
-    tensors = {f"{ADAPTER_PREFIX}{key}": value.to(torch.bfloat16) for key, value in trained.items()}
-    tensors |= {f"{ADAPTER_PREFIX}{key}": trained[key].float() for key in ("gates", "doubt", "verdicts")}
-    tensors |= {key: as_served(value) for key, value in encoder.items()}
-    metadata = {"names": json.dumps(names, ensure_ascii=False)}
-    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "mini.safetensors", metadata)
-
-
-def keep_parts(weights: Path, out: Path) -> None:
-    """Put the parts of finished weights where an interrupted run would have kept its own: none is made again."""
-    tensors = load_file(weights)
-    for part, keys in (("head", ("weight", "bias")), ("drawings", ("weight", "bias"))):
-        torch.save({key: tensors[f"{part}.{key}"].float() for key in keys}, out / f"{part}.pt")
-    torch.save({key: tensors[key].float() for key in tensors if key.startswith("relevance.")}, out / "relevance.pt")
-    torch.save(tensors["names.vectors"][-len(tensors["drawings.weight"]) + 1 :].float(), out / "emoji_names.pt")
-    torch.save(tensors["confidence"].float(), out / "calibration.pt")
-
-
-def add_verdicts(weights: Path, adapter: ImageBindLLMAdapter, judge: dict[str, Tensor], folder: Path) -> None:
-    """Write finished weights with the verdicts and their judge beside them; every other tensor stays as it is."""
-    assert adapter.verdicts is not None
-    with safe_open(weights, framework="pt") as stored:
-        metadata = stored.metadata()
-    tensors = load_file(weights) | {key: as_served(value) for key, value in judge.items()}
-    tensors[f"{ADAPTER_PREFIX}verdicts"] = adapter.verdicts.detach()
-    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "mini.safetensors", metadata)
-
-
-def as_served(tensor: Tensor) -> Tensor:
-    """Return a tensor of the encoder or the judge in the precision it is shipped in."""
-    return tensor.float() if tensor.ndim == 1 else tensor.half()
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="a mini.safetensors whose adapter to go on from")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--stages", nargs="+", choices=list(STAGES), metavar="STAGE")
+    parser.add_argument("--out", type=Path, default=Path("runs/mini"), help="where the stages keep their work")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread that share each step")
-    parser.add_argument("--verdict-steps", type=int, default=120, help="steps that teach the adapter to say yes or no")
-    parser.add_argument("--only-verdicts", action="store_true", help="learn those alone, beside the weights of --init")
-    parser.add_argument("--invented", type=int, default=1500, help="plain questions the base model makes up")
-    parser.add_argument("--every", type=int, default=1, help="look at each n-th photograph alone")
-    arguments = parser.parse_args()
-    if arguments.only_verdicts and arguments.init is None:
-        parser.error("--only-verdicts needs --init: the weights that get them")
-    return arguments
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread that train together")
+    parser.add_argument("--synsets", type=Path, help="timm's data/_info")
+    parser.add_argument("--wordnet", type=Path, help="WordNet's dict")
+    parser.add_argument("--sweethome", type=Path, help="Debian's sweethome3d and sweethome3d-furniture, unpacked")
+    parser.add_argument("--small", action="store_true", help="a few examples and steps a stage")
+    given = vars(parser.parse_args(argv))
+    wanted, is_small = given.pop("stages"), given.pop("small")
+    return wanted, Run(is_small=is_small, **given)
 
 
-def train(rank: int, arguments: argparse.Namespace) -> None:
-    """Run one worker of the team; the first one exports."""
-    team = Team(rank, arguments.workers)
-    out, seed = arguments.out, arguments.seed
-    meet(team, out)
-    if arguments.only_verdicts:
-        keep_parts(arguments.init, out)
-    space, encoder, unseen = build_space(arguments.data, out, seed, arguments.every)
-    (out / "unseen.json").write_text(json.dumps(unseen) + "\n")
-    decoder = load_gguf_llama(decoder_file(), torch.bfloat16).requires_grad_(False)
-    tokenizer = load_gguf_tokenizer(decoder_file())
-    named = [*space.bank, *space.nouns]
-    nouns = [name.text for name in named]
-    chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
-    plain = [row.question for row in chat]
-    encoder |= made_once(out / "relevance.pt", lambda: train_relevance(named, plain, seed))
-    conditioned = tokenizer.with_template(CONDITIONED_TEMPLATE)
-    maker = SampleMaker(space, conditioned, chat, seed, from_scratch=arguments.init is None)
-    judge = made_once(out / "judge.pt", lambda: train_judge(maker, space, plain, seed))
-    if team.size > 1 and rank == 0:
-        distributed.barrier()
-    adapter = new_adapter(decoder, seed)
-    if arguments.init is not None:
-        start_from(adapter, arguments.init)
-    decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
-    if not arguments.only_verdicts:
-        batch_at = batch_source(lambda number: maker.pool(number, POOL_SAMPLES), seed)
-        loop = LoopConfig(num_steps=arguments.steps, max_minutes=arguments.minutes)
-        optimizer = make_optimizer(adapter, arguments.rate)
-        run_loop(adapter, optimizer, team_loss(decoder, adapter, batch_at, team), loop, out, team=team)
-    judged_at = batch_source(lambda number: judged_samples(maker, named, POOL_SAMPLES, f"{seed}-{number}"), seed)
-    train_verdicts(adapter, team_loss(decoder, adapter, judged_at, team), arguments.verdict_steps, out, team)
-    if rank == 0 and arguments.only_verdicts:
-        add_verdicts(arguments.init, adapter, judge, out)
-    elif rank == 0:
-        names = [*(name.text for name in space.bank), *drawn_names(pictures.read_spoken_emoji(OTHER_NAMES))]
-        export(adapter, encoder | judge, names, out)
-
-
-def meet(team: Team, out: Path) -> None:
-    """Join the team; all but the first wait until it has made features, names and chat."""
-    if team.size == 1:
-        return
-    torch.set_num_threads(1)
-    meeting = f"file://{(out / f'team-{os.getppid()}').resolve()}"
-    waits = timedelta(hours=12)
-    distributed.init_process_group("gloo", init_method=meeting, rank=team.rank, world_size=team.size, timeout=waits)
-    if team.rank > 0:
-        distributed.barrier()
-
-
-def team_loss(
-    decoder: Llama, adapter: ImageBindLLMAdapter, batch_at: Callable[[int], Batch], team: Team
-) -> Callable[[int], Tensor]:
-    """Return a function from the step to this worker's loss."""
-    return lambda step: answer_loss(decoder, adapter, batch_at(step * team.size + team.rank))
-
-
-def main() -> None:
-    arguments = parse_arguments()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if arguments.workers == 1:
-        train(0, arguments)
-    else:
-        spawn(train, (arguments,), nprocs=arguments.workers)  # type: ignore[no-untyped-call]
-        (arguments.out / f"team-{os.getpid()}").unlink(missing_ok=True)
+def main(argv: Sequence[str] | None = None) -> None:
+    wanted, run = parse_arguments(argv)
+    names = chosen_stages(wanted, run)
+    run.out.mkdir(parents=True, exist_ok=True)
+    for name in [name for name in STAGES if name not in names]:
+        print(f"{name}: kept as it is")
+    run_stages(names, run)
 
 
 if __name__ == "__main__":

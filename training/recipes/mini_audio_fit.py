@@ -168,7 +168,7 @@ def _report(kind: str, figures: Mapping[str, float]) -> None:
         print(f"{kind:<8} {name:<26} {value:6.3f}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     for name in ("pool", "tower", "validation", "out"):
@@ -176,14 +176,15 @@ def main() -> None:
     parser.add_argument("--ship", type=Path)
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    parser.add_argument("--every", type=int, default=1, help="listen to each n-th clip alone")
+    arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     names, name_of_class = read_names()
     vectors = embed_texts(names)
     tables = fit_correction(arguments.pool, arguments.folds, names, name_of_class)
     state = load_file(arguments.tower / "tower.safetensors")
     tower = load_strictly(AudioTower(len(names)), state, str(arguments.tower))
-    clips = read_esc10(arguments.data / "esc10_16k.zip", [VALIDATION_FOLD])
+    clips = read_esc10(arguments.data / "esc10_16k.zip", [VALIDATION_FOLD])[:: arguments.every]
     others = read_sounds(arguments.validation)
     listeners: dict[str, Listener] = {
         "tower": TowerListener(tower),

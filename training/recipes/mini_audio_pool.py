@@ -197,7 +197,7 @@ def fill_pool(drawer: SoundDrawer, teacher: YamNet, numbers: range, seed: int) -
     return {key: torch.stack(values) for key, values in rows.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--sounds", type=Path, required=True)
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first sample")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if TOWER_WINDOWS.num_samples != synth.NUM_SAMPLES:
         raise SystemExit("the pool's sounds must be as long as the tower's windows")

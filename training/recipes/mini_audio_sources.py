@@ -108,34 +108,34 @@ def render(events: Sequence[Event], soundfont: Path, target: Path) -> None:
     tune.unlink()
 
 
-def make_music(out: Path, soundfont: Path, rng: random.Random) -> None:
-    """Write every instrument alone, drum kits, and small bands as "music"."""
+def make_music(out: Path, soundfont: Path, rng: random.Random, every: int = 1) -> None:
+    """Write every instrument alone, drum kits, and small bands as "music"; or each n-th of those."""
     programs = [(name, program) for name, numbers in PROGRAMS.items() for program in numbers]
-    for name, program in tqdm(programs, desc="instruments"):
-        for i in range(NUM_MELODIES if program < 122 else 2):
+    for name, program in tqdm(programs[::every], desc="instruments"):
+        for i in range(0, NUM_MELODIES if program < 122 else 2, every):
             render([tempo(rng), *melody(rng, program, 0)], soundfont, _target(out, name, f"{program}-{i}"))
-    for i in tqdm(range(NUM_DRUMS), desc="drum kits"):
+    for i in tqdm(range(0, NUM_DRUMS, every), desc="drum kits"):
         render([tempo(rng), *drums(rng)], soundfont, _target(out, "drum kit", str(i)))
     pitched = [program for _, program in programs if program < 112]
-    for i in tqdm(range(NUM_BANDS), desc="bands"):
+    for i in tqdm(range(0, NUM_BANDS, every), desc="bands"):
         parts = [melody(rng, rng.choice(pitched), channel) for channel in range(rng.randint(2, 4))]
         events = [tempo(rng), *(event for part in parts for event in part), *drums(rng)]
         render(events, soundfont, _target(out, "music", str(i)))
 
 
-def make_validation(out: Path, soundfont: Path, rng: random.Random) -> None:
+def make_validation(out: Path, soundfont: Path, rng: random.Random, every: int = 1) -> None:
     """Write new tunes of some trained instruments and of programs that training leaves out."""
     known = [(name, numbers[0]) for name, numbers in PROGRAMS.items() if numbers[0] < 122]
     unknown = [(name, program) for name, numbers in UNKNOWN.items() for program in numbers for _ in range(2)]
     chosen = rng.sample(known, NUM_VALIDATED_INSTRUMENTS)
-    for i, (name, program) in enumerate(tqdm(chosen + unknown, desc="validation")):
+    for i, (name, program) in enumerate(tqdm((chosen + unknown)[::every], desc="validation")):
         render([tempo(rng), *melody(rng, program, 0, 12)], soundfont, _target(out, name, str(i)))
 
 
-def make_speech(out: Path, rng: random.Random) -> None:
+def make_speech(out: Path, rng: random.Random, every: int = 1) -> None:
     """Write sentences of random nouns in many voices, a twentieth of them whispered."""
     nouns = [entry["name"] for entry in json.loads(VOCABULARY.read_text(encoding="utf-8"))["nouns"]]
-    for i in tqdm(range(NUM_UTTERANCES), desc="speech"):
+    for i in tqdm(range(0, NUM_UTTERANCES, every), desc="speech"):
         words = rng.sample(nouns, 4)
         text = f"The {words[0]} is near the {words[1]}, but the {words[2]} and the {words[3]} are not."
         if i % 3 == 0:
@@ -157,19 +157,21 @@ def _target(out: Path, name: str, number: str) -> Path:
     return folder / f"{number}.wav"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--soundfont", type=Path, default=SOUNDFONT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--validation", action="store_true", help="write the few sounds that confidence is fitted on")
-    arguments = parser.parse_args()
+    parser.add_argument("--every", type=int, default=1, help="make each n-th sound alone")
+    arguments = parser.parse_args(argv)
+    out, soundfont, every = arguments.out, arguments.soundfont, arguments.every
     if arguments.validation:
-        make_validation(arguments.out, arguments.soundfont, random.Random(arguments.seed + 1))
+        make_validation(out, soundfont, random.Random(arguments.seed + 1), every)
         return
     rng = random.Random(arguments.seed)
-    make_music(arguments.out, arguments.soundfont, rng)
-    make_speech(arguments.out, rng)
+    make_music(out, soundfont, rng, every)
+    make_speech(out, rng, every)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.mini.encoder import NameHead
-from training.recipes.mini_pictures import Name, Photographs, extra_names, spoken, synonyms_of, train_head
+from training.recipes.mini_pictures import (
+    Name,
+    Photographs,
+    extra_names,
+    spoken,
+    synonyms_of,
+    train_head,
+    training_rows,
+)
 
 NUM_FOLDS = 5
 FOLD_STEPS = 300
@@ -62,9 +70,12 @@ def is_named(nearest: Name, accepted: Sequence[str]) -> bool:
 
 
 def fit_calibration(
-    photographs: Photographs, trained: Sequence[str], imagenet: Sequence[Name], network: NameHead
+    photographs: Photographs, trained: Sequence[str], imagenet: Sequence[Name], network: NameHead, shift: float
 ) -> Calibration:
-    """Fit the calibration of `network`, the head trained on all `trained` classes, and of heads that miss some."""
+    """Fit the calibration of `network`, the head trained on all `trained` classes, and of heads that miss some.
+
+    `shift` is that of its learnt logits.
+    """
     extra = extra_names(trained, imagenet)
     bank = (*imagenet, *extra)
     outcomes = [_outcomes(photographs, photographs.rows("validation", trained), network, bank, imagenet)]
@@ -76,11 +87,9 @@ def fit_calibration(
         left_out = held_out[fold::NUM_FOLDS]
         kept = [name for name in trained if name not in left_out]
         names = extra_names(kept, imagenet)
-        position = {name.text: i for i, name in enumerate(names)}
-        rows = photographs.rows("train", kept)
-        targets = torch.tensor([position[spoken(photographs.classes[row])] for row in rows.tolist()])
+        features, targets = training_rows(photographs, kept, imagenet)
         frozen = (weight[:count], bias[:count])
-        layer = train_head(photographs, rows, targets, frozen, fold, num_steps=FOLD_STEPS)
+        layer = train_head(features, targets, frozen, fold, num_steps=FOLD_STEPS, shift=shift)
         chosen = [*range(count), *(count + extra.index(name) for name in names)]
         head = NameHead(frozen, layer, network.name_vectors[chosen]).eval().requires_grad_(False)
         rows = torch.cat([photographs.rows(split, left_out) for split in ("train", "validation")])

@@ -19,11 +19,12 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.mini.encoder import FeatureNetwork, preprocess_image
+from models.mini.encoder import THUMBNAIL_SIZE, FeatureNetwork, preprocess_image
 
 VIEWS = 6  # of each emoji; the first is as it comes
 BATCH = 256
 DRAWING_STEPS = 400
+EMOJI_SIDE = 112  # pixels of the files
 WHITE = (255, 255, 255)
 CLEAR = (1, 254, 3)  # a colour that no emoji has, to find the ground by
 
@@ -74,15 +75,20 @@ def _ground(rng: random.Random) -> Image.Image:
 
 
 @torch.inference_mode()
-def emoji_features(archive: Path, spoken: Mapping[str, str], network: FeatureNetwork, seed: int) -> Tensor:
-    """Return the features `(num emoji x VIEWS, F)` of every view, those of one emoji together."""
+def emoji_features(archive: Path, spoken: Mapping[str, str], network: FeatureNetwork, seed: int, size: int) -> Tensor:
+    """Return the features `(num emoji x VIEWS, F)` of every view at an input size, those of one emoji together.
+
+    Views for the size of thumbnails are made as small as those are.
+    """
     rng = random.Random(f"{seed}-emoji")
     rows = []
     for _, emoji in tqdm(read_emoji(archive, spoken), desc="emoji"):
         plain = Image.new("RGB", emoji.size, WHITE)
         plain.paste(emoji, (0, 0), emoji.getchannel("A"))
         views = [plain, *(draw_view(emoji, rng) for _ in range(VIEWS - 1))]
-        rows.append(network(torch.stack([preprocess_image(np.asarray(view)) for view in views])))
+        if size == THUMBNAIL_SIZE:
+            views = [view.resize((EMOJI_SIDE, EMOJI_SIDE), Image.Resampling.BICUBIC) for view in views]
+        rows.append(network([preprocess_image(np.asarray(view), size) for view in views]))
     return torch.cat(rows).clone()
 
 

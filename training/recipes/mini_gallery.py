@@ -92,13 +92,13 @@ def embed_names(encoder: ModalityEncoder, names: Sequence[str]) -> FloatArray:
     return np.stack(rows)
 
 
-def build_gallery(bundle: ModelBundle, data: Path, out: Path, per_class: int) -> dict[str, int]:
-    """Write the gallery and return how many items each source has."""
+def build_gallery(bundle: ModelBundle, data: Path, out: Path, per_class: int, every: int = 1) -> dict[str, int]:
+    """Write the gallery, or each n-th picture and name of it, and return how many items each source has."""
     parts = [
-        embed_pictures(bundle.encoders[Modality.IMAGE], source)
+        embed_pictures(bundle.encoders[Modality.IMAGE], islice(source, 0, None, every))
         for source in (emoji(data), photographs(data, per_class))
     ]
-    names = known_names(bundle)
+    names = known_names(bundle)[::every]
     parts.append(
         (
             embed_names(bundle.encoders[Modality.TEXT], names),
@@ -125,13 +125,15 @@ def _characters(codepoint: str) -> str:
     return "".join(chr(int(piece, 16)) for piece in codepoint.split("-"))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Build the gallery that mini ships.")
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=GALLERY)
     parser.add_argument("--photos-per-class", type=int, default=PHOTOS_PER_CLASS)
-    arguments = parser.parse_args()
-    counts = build_gallery(load_mini(torch.float32), arguments.data, arguments.out, arguments.photos_per_class)
+    parser.add_argument("--every", type=int, default=1, help="take each n-th picture and name alone")
+    arguments = parser.parse_args(argv)
+    model = load_mini(torch.float32)
+    counts = build_gallery(model, arguments.data, arguments.out, arguments.photos_per_class, arguments.every)
     size_bytes = sum(path.stat().st_size for path in arguments.out.iterdir())
     for source, count in counts.items():
         print(f"{source:<14} {count:>6}")

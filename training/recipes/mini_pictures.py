@@ -26,7 +26,7 @@ from models.mini.assets import text_network_file
 from models.mini.encoder import FeatureNetwork, preprocess_image
 from models.mini.text import MiniTextEncoder
 
-EXTRA_LOGIT_SHIFT = -2.0  # chosen on the validation photographs: costs known names 5 points, gives unseen ones 6
+NAMES_FILE = Path(__file__).with_name("mini_names.json")
 NUM_UNSEEN_CLASSES = 21
 SPOKEN = {
     "Faces": "human face", "Faces_easy": "human face", "Leopards": "leopard", "Motorbikes": "motorbike",
@@ -129,9 +129,9 @@ def read_other_names(path: Path) -> dict[str, list[Name]]:
     return {part: [Name(e["name"], e["kind"], tuple(e["groups"])) for e in stored[part]] for part in parts}
 
 
-def read_spoken_emoji(path: Path) -> dict[str, str]:
-    """Return the emoji of everyday things: code point -> what it is called, of `mini_names.json`."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))["emoji"])
+def read_spoken_emoji(path: Path, every: int = 1) -> dict[str, str]:
+    """Return each n-th emoji of everyday things: code point -> what it is called, of `mini_names.json`."""
+    return dict(list(json.loads(path.read_text(encoding="utf-8"))["emoji"].items())[::every])
 
 
 def corrected(names: Sequence[Name], everyday: Sequence[Name]) -> list[Name]:
@@ -189,25 +189,25 @@ def embed_texts(texts: Sequence[str]) -> Tensor:
     return MiniTextEncoder(text_network_file(), "training").embed(texts)
 
 
-def read_photographs(archive: Path, network: FeatureNetwork, cache: Path, *, every: int = 1) -> Photographs:
-    """Return the features of each n-th picture of a `class/image_NNNN` zip, computed once and kept in `cache`."""
+def read_photographs(archive: Path, network: FeatureNetwork, cache: Path, *, every: int = 1, size: int) -> Photographs:
+    """Return the features of each n-th picture of a `class/image_NNNN` zip at an input size, kept in `cache`."""
     with zipfile.ZipFile(archive) as stored:
         files = sorted(name for name in stored.namelist() if name.endswith(".webp"))[::every]
         if cache.exists():
             features = torch.load(cache, weights_only=True)
         else:
-            features = _extract(stored, files, network)
+            features = _extract(stored, files, network, size)
             torch.save(features, cache)
     numbers = tuple(int(re.findall(r"\d+", Path(name).stem)[-1]) for name in files)
     return Photographs(features, tuple(Path(name).parent.name for name in files), numbers)
 
 
 @torch.inference_mode()
-def _extract(stored: zipfile.ZipFile, files: Sequence[str], network: FeatureNetwork) -> Tensor:
+def _extract(stored: zipfile.ZipFile, files: Sequence[str], network: FeatureNetwork, size: int) -> Tensor:
     rows = []
     for start in tqdm(range(0, len(files), 32), desc="photographs", unit="batch"):
         images = [Image.open(BytesIO(stored.read(name))).convert("RGB") for name in files[start : start + 32]]
-        rows.append(network(torch.stack([preprocess_image(np.asarray(image)) for image in images])))
+        rows.append(network([preprocess_image(np.asarray(image), size) for image in images]))
     return torch.cat(rows).clone()
 
 
@@ -230,24 +230,31 @@ class FeatureSimulator:
         return torch.relu(base + push[:, None] * self._directions[classes])
 
 
+def training_rows(photographs: Photographs, classes: Sequence[str], imagenet: Sequence[Name]) -> tuple[Tensor, Tensor]:
+    """Return the features `(N, F)` of the training photographs of some classes, and which of their names each shows."""
+    position = {name.text: i for i, name in enumerate(extra_names(classes, imagenet))}
+    rows = photographs.rows("train", classes)
+    targets = [position[spoken(photographs.classes[row])] for row in rows.tolist()]
+    return photographs.features[rows], torch.tensor(targets)
+
+
 def train_head(
-    photographs: Photographs,
-    rows: Tensor,
+    features: Tensor,
     targets: Tensor,
     imagenet: tuple[Tensor, Tensor],
     seed: int,
     *,
-    num_steps: int = 1000,
+    num_steps: int,
+    shift: float,
 ) -> nn.Linear:
-    """Learn logits for new names beside ImageNet's frozen ones.
+    """Learn logits for new names beside ImageNet's frozen ones, from features `(N, F)`.
 
     Cross-entropy over both sets together, on photographs (targets index the new names) and, so that the new names do
-    not swallow the old ones, on simulated features of ImageNet classes. The bias is lowered at the end.
+    not swallow the old ones, on simulated features of ImageNet classes. `shift` is added to the bias at the end.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     weight, bias = imagenet
-    features = photographs.features[rows]
     simulator = FeatureSimulator(features, imagenet)
     counts = torch.bincount(targets).clamp(min=1).float()
     balance = counts.rsqrt()[targets]
@@ -259,7 +266,7 @@ def train_head(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     classes = torch.arange(len(bias))
     for _ in tqdm(range(num_steps), desc="head", unit="step"):
-        batch = torch.randint(len(rows), (512,), generator=generator)
+        batch = torch.randint(len(features), (512,), generator=generator)
         simulated = simulator.draw(classes, 3.5 + 7.0 * torch.rand(len(classes), generator=generator), generator)
         x = torch.cat((features[batch], simulated))
         logits = torch.cat((x @ weight.T + bias, head(x)), dim=-1)
@@ -270,5 +277,5 @@ def train_head(
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        head.bias.add_(EXTRA_LOGIT_SHIFT)
+        head.bias.add_(shift)
     return head

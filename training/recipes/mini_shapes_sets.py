@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -166,12 +166,12 @@ def posed(triangles: Triangles, random: np.random.Generator) -> Triangles:
     return np.asarray(turned * 10.0 ** random.uniform(-3, 3) + random.normal(size=3))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--per-class", type=int, default=10)
     parser.add_argument("--sweethome", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     print(f"procedural   {write_procedural(arguments.out, arguments.per_class):>5} objects")
     if arguments.sweethome:
         for tree, count in write_real(arguments.sweethome, arguments.out).items():

@@ -26,8 +26,9 @@ from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import decoder_file
 from models.mini.loader import ADAPTER_PREFIX, read_weights
 from training.loop import LoopConfig, run_loop
-from training.recipes.mini import POOL_SAMPLES, all_names, answer_loss, batch_source, made_once
+from training.recipes.mini_adapter import POOL_SAMPLES, all_names, answer_loss, batch_source
 from training.recipes.mini_chat import ChatAnswer, answers_of_base
+from training.recipes.mini_eyes import made_once
 from training.recipes.mini_pictures import Name
 from training.recipes.mini_samples import Sample
 from training.recipes.mini_told_talks import Talk, Teller
@@ -106,13 +107,14 @@ def write_told(condition: ToldCondition, path: Path) -> None:
     save_file({"told": condition.told.detach().float().contiguous()}, path)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    parser.add_argument("--open", type=int, default=NUM_OPEN, help="open tasks that the base model answers")
+    arguments = parser.parse_args(argv)
     out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     decoder = load_gguf_llama(decoder_file(), torch.bfloat16).requires_grad_(False)
@@ -123,7 +125,7 @@ def main() -> None:
 
     def answer_openly() -> list[tuple[str, list[int], Tensor, Tensor]]:
         teller = Teller(pools, random.Random(f"{seed}-open"))
-        asked = [teller.open_talk().turns[-1][1] for _ in range(NUM_OPEN)]
+        asked = [teller.open_talk().turns[-1][1] for _ in range(arguments.open)]
         answers = answers_of_base(decoder, tokenizer, asked, max_tokens=OPEN_TOKENS)
         return [(a.question, a.token_ids, a.likely_ids, a.likely_shares) for a in answers]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -192,11 +192,11 @@ def build(arguments: argparse.Namespace) -> dict[str, object]:
     return {"imagenet": imagenet, "nouns": nouns, "emoji": emoji}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("synsets", "wordnet", "emoji", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     text = json.dumps(build(arguments), ensure_ascii=False, separators=(",", ":"))
     arguments.out.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
 

@@ -101,11 +101,11 @@ def write_words(words: Sequence[str], out: Path) -> None:
     save_file(packed(embed_texts(list(words))), out, {"words": json.dumps(words, ensure_ascii=False)})
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wordnet", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=WORDS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     stored = json.loads(text_network_file().with_name("tokenizer.json").read_text(encoding="utf-8"))
     senses = read_senses(arguments.wordnet / "data.noun")
     usage = [read_usage(arguments.wordnet / f"index.{kind}") for kind in ("noun", "verb", "adj", "adv")]

@@ -6,11 +6,11 @@ import random
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from models.adapters.imagebind_llm import BindNetworkConfig, ImageBindLLMAdapter
 from models.mini.articles import article
-from training.recipes.mini import add_verdicts, keep_parts
+from training.recipes.mini_adapter import export, keep_parts, start_from, stored_names
 from training.recipes.mini_pictures import Name
 from training.recipes.mini_questions import Thing
 from training.recipes.mini_verdict_pairs import MARK, Asker, draw_form, other_questions, verdict_questions
@@ -53,29 +53,43 @@ def test_the_words_asked_for_are_marked_and_other_questions_ask_for_none() -> No
     assert not any(MARK in question for question in other_questions(NAMES, ("What is two plus two?",), rng, 300))
 
 
-def test_adding_verdicts_leaves_every_other_tensor_as_it_was(tmp_path: Path) -> None:
-    names = ('["a", "b", "c", "d"]', torch.randn(4, 8).half())
-    old = {
-        "adapter.gates": torch.randn(2, 2),
-        "adapter.bind.proj.weight": torch.randn(8, 8).bfloat16(),
-        "names.vectors": names[1],
-        "drawings.weight": torch.randn(3, 5).half(),
-        "drawings.bias": torch.randn(3),
-        "head.weight": torch.randn(2, 5).half(),
-        "head.bias": torch.randn(2),
-        "confidence": torch.randn(2),
-        "relevance.weight": torch.randn(6),
-        "relevance.bias": torch.randn(1),
+def test_parts_that_are_not_made_anew_stay_as_they_were(tmp_path: Path) -> None:
+    encoder = {
+        f"{prefix}{key}": tensor
+        for prefix in ("", "thumbnail.")
+        for key, tensor in {
+            "head.weight": torch.randn(2, 5).half(),
+            "head.bias": torch.randn(2),
+            "drawings.weight": torch.randn(3, 5).half(),
+            "drawings.bias": torch.randn(3),
+            "confidence": torch.randn(2),
+        }.items()
     }
-    weights, out = tmp_path / "old.safetensors", tmp_path / "out"
+    words = {"relevance.weight": torch.randn(6), "relevance.bias": torch.randn(1), "verdict.decide.bias": torch.ones(1)}
+    vectors = torch.randn(4, 8).half()
+    first = small_adapter()
+    export(first, {**encoder, **words, "names.vectors": vectors}, ["a", "b", "c", "d"], tmp_path)
+    weights, out = tmp_path / "mini.safetensors", tmp_path / "out"
     out.mkdir()
-    save_file(old, weights, {"names": names[0]})
-    config = BindNetworkConfig(embedding_width=8, width=8, hidden_width=8)
-    adapter = ImageBindLLMAdapter(config, num_layers=2, num_heads=2, has_verdicts=True)
-    keep_parts(weights, out)
-    add_verdicts(weights, adapter, {"verdict.decide.weight": torch.randn(1, 4)}, out)
-    new = load_file(out / "mini.safetensors")
-    assert new.keys() - old.keys() == {"adapter.verdicts", "verdict.decide.weight"}
+    keep_parts(weights, {"calibration", "verdicts"}, out)
+    kept = {path.stem: torch.load(path, weights_only=True) for path in out.iterdir()}
+    assert set(kept) == {"head", "drawings", "thumbnail.head", "thumbnail.drawings", "emoji_names", "relevance"}
+    assert all(
+        torch.equal(kept[layer][key], encoder[f"{layer}.{key}"].float())
+        for layer in ("head", "drawings", "thumbnail.head", "thumbnail.drawings")
+        for key in ("weight", "bias")
+    )
+    assert torch.equal(kept["emoji_names"], vectors[2:].float())
+    assert kept["relevance"].keys() == {"relevance.weight", "relevance.bias"}
+    assert stored_names(weights) == ["a", "b", "c", "d"]
+    again = small_adapter()
+    start_from(again, weights)
+    export(again, {**encoder, **words, "names.vectors": vectors}, ["a", "b", "c", "d"], out)
+    old, new = load_file(weights), load_file(out / "mini.safetensors")
+    assert old.keys() == new.keys()
     assert all(torch.equal(new[key], old[key]) and new[key].dtype == old[key].dtype for key in old)
-    kept = torch.load(out / "emoji_names.pt", weights_only=True)
-    assert torch.equal(kept, names[1][2:].float())
+
+
+def small_adapter() -> ImageBindLLMAdapter:
+    config = BindNetworkConfig(embedding_width=8, width=8, hidden_width=8)
+    return ImageBindLLMAdapter(config, num_layers=2, num_heads=2, doubt_below=0.5, has_verdicts=True)
