@@ -23,7 +23,8 @@ RECIPES = {
     "illama": "an iLLaMA picture classifier from class folders",
     "illama_study": "iLLaMA's findings at small scale: class token, soft mask, ranks, calibration, 8 bits",
     "illama_transfer": "an iLLaMA classifier carried over to other pictures, against a start from nothing",
-    "mini": "the built-in model: names, calibration and the adapter",
+    "mini": "the built-in model, every file of it, stage by stage",
+    "mini_adapter": "its names, calibration and adapter alone",
     "mini_audio": "the ears of the built-in model",
     "mini_shapes": "the point-cloud encoder of the built-in model",
 }

@@ -41,6 +41,7 @@ from training.recipes import (
 )
 
 Options = list[str]
+SMALL_EVERY = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def part_of_adapter(part: str, full: str = "", small: str = "") -> Callable[[Run
         for kept in ("features.pt", "names.pt", "chat.pt"):  # the same for every part
             _share(run.out / kept, Path(out) / kept)
         options = ["--out", out, "--init", str(WEIGHTS), "--parts", part, "--seed", str(run.seed)]
-        options += run.sized(full, f"{small} --every 29 --invented 4")
+        options += run.sized(full, f"{small} --every {SMALL_EVERY}")
         mini_adapter.main([str(run.data), *options, "--workers", str(run.workers)])
         for kept in ("features.pt", "names.pt", "chat.pt"):
             _share(Path(out) / kept, run.out / kept)

@@ -45,6 +45,7 @@ from training.recipes.mini_eyes import EYES, PHOTOGRAPHS, Lesson, learn_eye, mad
 from training.recipes.mini_pictures import FeatureSimulator, Name
 from training.recipes.mini_relevance import train_relevance
 from training.recipes.mini_samples import Batch, Sample, SampleMaker, Space, batches_of
+from training.recipes.mini_topics import plain_questions
 from training.recipes.mini_verdicts import judged_samples, train_judge, train_verdicts
 
 PARTS = ("heads", "calibration", "relevance", "adapter", "verdicts")
@@ -84,7 +85,7 @@ def build_space(data: Path, out: Path, seed: int, every: int = 1) -> tuple[Space
     unseen = pictures.choose_unseen(classes, imagenet, seed)
     trained = [name for name in classes if name not in unseen]
     bank = (*imagenet, *pictures.extra_names(trained, imagenet))
-    parts = (bank, tuple(nouns), tuple(others["sounds"]), tuple(others["shapes"]))
+    parts = (bank, tuple(nouns[::every]), tuple(others["sounds"]), tuple(others["shapes"]))
     texts = [name.text for part in parts for name in part]
     embedded = made_once(out / "names.pt", lambda: pictures.embed_texts(texts))
     vectors = embedded.split_with_sizes([len(part) for part in parts])
@@ -278,7 +279,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread that share each step")
     parser.add_argument("--verdict-steps", type=int, default=120, help="steps that teach the adapter to say yes or no")
     parser.add_argument("--invented", type=int, default=1500, help="plain questions the base model makes up")
-    parser.add_argument("--every", type=int, default=1, help="look at each n-th photograph and drawing alone")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        help="divide photographs, drawings, questions, and the steps of all but the adapter by this",
+    )
     arguments = parser.parse_args(argv)
     if set(arguments.parts) != set(PARTS) and arguments.init is None:
         parser.error("--parts needs --init: the weights that get them")
@@ -313,16 +319,16 @@ def learn_to_talk(
     decoder: Llama, adapter: ImageBindLLMAdapter, space: Space, arguments: argparse.Namespace, team: Team
 ) -> None:
     """Make what words teach: relevance, the adapter, the judge and the verdicts, each unless it is kept already."""
-    out, seed, made = arguments.out, arguments.seed, set(arguments.parts)
+    out, seed, every, made = arguments.out, arguments.seed, arguments.every, set(arguments.parts)
     tokenizer = load_gguf_tokenizer(decoder_file())
     named = [*space.bank, *space.nouns]
-    nouns = [name.text for name in named]
-    chat = chat_answers(decoder, tokenizer, nouns, out, num_invented=arguments.invented, seed=seed)
+    asked = plain_questions([name.text for name in named], seed)[::every]
+    chat = chat_answers(decoder, tokenizer, asked, out, num_invented=arguments.invented // every, seed=seed)
     plain = [row.question for row in chat]
-    made_once(out / "relevance.pt", lambda: train_relevance(named, plain, seed))
+    made_once(out / "relevance.pt", lambda: train_relevance(named, plain, seed, every))
     conditioned = tokenizer.with_template(CONDITIONED_TEMPLATE)
     maker = SampleMaker(space, conditioned, chat, seed, from_scratch=arguments.init is None or arguments.fresh)
-    made_once(out / "judge.pt", lambda: train_judge(maker, space, plain, seed))
+    made_once(out / "judge.pt", lambda: train_judge(maker, space, plain, seed, every))
     if team.size > 1 and team.rank == 0:
         distributed.barrier()
     if "adapter" in made:

@@ -70,7 +70,13 @@ def is_named(nearest: Name, accepted: Sequence[str]) -> bool:
 
 
 def fit_calibration(
-    photographs: Photographs, trained: Sequence[str], imagenet: Sequence[Name], network: NameHead, shift: float
+    photographs: Photographs,
+    trained: Sequence[str],
+    imagenet: Sequence[Name],
+    network: NameHead,
+    *,
+    shift: float,
+    num_steps: int = FOLD_STEPS,
 ) -> Calibration:
     """Fit the calibration of `network`, the head trained on all `trained` classes, and of heads that miss some.
 
@@ -89,7 +95,7 @@ def fit_calibration(
         names = extra_names(kept, imagenet)
         features, targets = training_rows(photographs, kept, imagenet)
         frozen = (weight[:count], bias[:count])
-        layer = train_head(features, targets, frozen, fold, num_steps=FOLD_STEPS, shift=shift)
+        layer = train_head(features, targets, frozen, fold, num_steps=num_steps, shift=shift)
         chosen = [*range(count), *(count + extra.index(name) for name in names)]
         head = NameHead(frozen, layer, network.name_vectors[chosen]).eval().requires_grad_(False)
         rows = torch.cat([photographs.rows(split, left_out) for split in ("train", "validation")])

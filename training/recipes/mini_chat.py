@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from models.llama.model import Llama
 from training.recipes.mini_held_out import is_held_out
-from training.recipes.mini_topics import plain_questions
 
 MAX_ANSWER_TOKENS = 24
 NUM_TEACHER_TOKENS = 8
@@ -159,12 +158,12 @@ def _without_closing(prompt: list[int], tokenizer: Any) -> list[int]:
 
 
 def chat_answers(
-    model: Llama, tokenizer: Any, nouns: Sequence[str], out: Path, *, num_invented: int, seed: int
+    model: Llama, tokenizer: Any, plain: Sequence[str], out: Path, *, num_invented: int, seed: int
 ) -> list[ChatAnswer]:
-    """Return the plain questions with the base model's answers, made once and kept in `out/chat.pt`."""
+    """Return `plain` questions and invented ones with the base model's answers, made once and kept in `out/chat.pt`."""
     path = out / "chat.pt"
     if not path.exists():
-        questions = plain_questions(nouns, seed) + invented_questions(model, tokenizer, num_invented, seed)
+        questions = [*plain, *invented_questions(model, tokenizer, num_invented, seed)]
         questions = [question for question in dict.fromkeys(questions) if not is_held_out(question)]
         answers = answers_of_base(model, tokenizer, questions, max_tokens=MAX_ANSWER_TOKENS)
         torch.save([(a.question, a.token_ids, a.likely_ids, a.likely_shares) for a in answers], path)

@@ -97,7 +97,9 @@ def drawn_names(spoken: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(spoken.values()))
 
 
-def train_drawings(features: Tensor, spoken: Mapping[str, str], photographs: Tensor, seed: int) -> nn.Linear:
+def train_drawings(
+    features: Tensor, spoken: Mapping[str, str], photographs: Tensor, seed: int, *, num_steps: int = DRAWING_STEPS
+) -> nn.Linear:
     """Learn what is drawn, `(1 + names, F)`: the first row tells drawings from photographs, the others name them.
 
     Takes the features of every view `(num emoji x VIEWS, F)` and of photographs `(N, F)`, real and simulated.
@@ -110,9 +112,9 @@ def train_drawings(features: Tensor, spoken: Mapping[str, str], photographs: Ten
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=3e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, DRAWING_STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     is_drawing = torch.cat((torch.ones(BATCH), torch.zeros(BATCH)))
-    for _ in tqdm(range(DRAWING_STEPS), desc="drawings", unit="step"):
+    for _ in tqdm(range(num_steps), desc="drawings", unit="step"):
         rows = torch.randint(len(features), (BATCH,), generator=generator)
         others = torch.randint(len(photographs), (BATCH,), generator=generator)
         logits = layer(F.dropout(torch.cat((features[rows], photographs[others])), 0.2))

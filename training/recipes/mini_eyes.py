@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from models.mini.encoder import IMAGE_SIZE, THUMBNAIL_SIZE, FeatureNetwork, NameHead
 from models.mini.loader import THUMBNAIL_PREFIX
 from training.recipes import mini_pictures as pictures
-from training.recipes.mini_calibration import Calibration, fit_calibration
-from training.recipes.mini_emoji import emoji_features, train_drawings
+from training.recipes.mini_calibration import FOLD_STEPS, Calibration, fit_calibration
+from training.recipes.mini_emoji import DRAWING_STEPS, emoji_features, train_drawings
 from training.recipes.mini_pictures import FeatureSimulator, Name, Photographs
 
 PHOTOGRAPHS = "caltech101_112.zip"
@@ -40,13 +40,16 @@ class EyeRecipe:
 
 EYES = (
     EyeRecipe(size=IMAGE_SIZE, prefix="", shift=-2.0, num_steps=1000),
-    EyeRecipe(size=THUMBNAIL_SIZE, prefix=THUMBNAIL_PREFIX, shift=0.25, num_steps=300),
+    EyeRecipe(size=THUMBNAIL_SIZE, prefix=THUMBNAIL_PREFIX, shift=0.5, num_steps=300),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What every eye learns from; `out` keeps the parts that an interrupted run made."""
+    """What every eye learns from; `out` keeps the parts that an interrupted run made.
+
+    Each n-th photograph and drawing alone is seen, `every` being n, and steps are as many times fewer.
+    """
 
     data: Path
     out: Path
@@ -84,7 +87,7 @@ def learn_eye(recipe: EyeRecipe, lesson: Lesson, vectors: Tensor) -> LearntEye:
 
     def learn_head() -> dict[str, Tensor]:
         features, targets = pictures.training_rows(photographs(), lesson.trained, lesson.imagenet)
-        steps, shift = recipe.num_steps, recipe.shift
+        steps, shift = max(1, recipe.num_steps // lesson.every), recipe.shift
         learnt = pictures.train_head(features, targets, frozen, lesson.seed, num_steps=steps, shift=shift)
         return dict(learnt.state_dict())
 
@@ -94,7 +97,11 @@ def learn_eye(recipe: EyeRecipe, lesson: Lesson, vectors: Tensor) -> LearntEye:
     head = NameHead(frozen, layer, vectors).eval().requires_grad_(False)
 
     def calibrate() -> Tensor:
-        return fit_calibration(photographs(), lesson.trained, lesson.imagenet, head, recipe.shift).tensor()
+        steps = max(1, FOLD_STEPS // lesson.every)
+        fitted = fit_calibration(
+            photographs(), lesson.trained, lesson.imagenet, head, shift=recipe.shift, num_steps=steps
+        )
+        return fitted.tensor()
 
     calibration = Calibration(*once("calibration", calibrate).tolist())
     drawings = once("drawings", lambda: learn_drawings(recipe, lesson, photographs()))
@@ -124,4 +131,5 @@ def learn_drawings(recipe: EyeRecipe, lesson: Lesson, photographs: Photographs) 
     push = 3.5 + 7.0 * torch.rand(len(classes), generator=generator)
     simulator = FeatureSimulator(seen, lesson.network.class_weights())
     undrawn = torch.cat((seen, simulator.draw(classes, push, generator)))
-    return train_drawings(features, spoken, undrawn, lesson.seed).state_dict()
+    steps = max(1, DRAWING_STEPS // lesson.every)
+    return dict(train_drawings(features, spoken, undrawn, lesson.seed, num_steps=steps).state_dict())

@@ -108,15 +108,18 @@ def _unknown_words(rng: random.Random) -> str:
     return " ".join("".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 8))) for _ in range(4))
 
 
-def train_relevance(names: Sequence[Name], plain: Sequence[str], seed: int) -> dict[str, Tensor]:
-    """Return `relevance.weight` `(NUM_BUCKETS,)` and `relevance.bias` `(1,)`: the log-odds of being plain."""
+def train_relevance(names: Sequence[Name], plain: Sequence[str], seed: int, every: int = 1) -> dict[str, Tensor]:
+    """Return `relevance.weight` `(NUM_BUCKETS,)` and `relevance.bias` `(1,)`: the log-odds of being plain.
+
+    `every` divides questions and steps.
+    """
     rng = random.Random(f"{seed}-relevance")
-    media = media_questions(names, rng, 12_000)
+    media = media_questions(names, rng, 12_000 // every)
     weights = torch.zeros(NUM_BUCKETS + 1, requires_grad=True)  # the last is padding
     bias = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.AdamW([weights, bias], lr=RATE, weight_decay=0.002)
     targets = torch.cat((torch.zeros(BATCH // 2), torch.ones(BATCH // 2)))
-    for _ in tqdm(range(NUM_STEPS), desc="relevance", unit="step"):
+    for _ in tqdm(range(0, NUM_STEPS, every), desc="relevance", unit="step"):
         about = [rng.choice(media) if rng.random() < 0.9 else _unknown_words(rng) for _ in range(BATCH // 2)]
         texts = [_with_gaps(text, rng) for text in (*about, *rng.choices(plain, k=BATCH // 2))]
         rows = [torch.tensor(buckets_of(text)) for text in texts]

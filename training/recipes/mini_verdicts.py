@@ -32,8 +32,10 @@ NOISE = 0.015  # per component of what is asked for and of what is shown
 DROPOUT, SMOOTHING = 0.1, 0.01
 
 
-def fit_words(rows: Sequence[Sequence[int]], targets: Sequence[float], seed: int, title: str) -> tuple[Tensor, Tensor]:
-    """Fit log-odds of buckets: `weights` `(NUM_BUCKETS,)` and `bias` `(1,)`."""
+def fit_words(
+    rows: Sequence[Sequence[int]], targets: Sequence[float], seed: int, title: str, every: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Fit log-odds of buckets: `weights` `(NUM_BUCKETS,)` and `bias` `(1,)`; `every` divides the steps."""
     generator = torch.Generator().manual_seed(seed)
     padded = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(row) for row in rows], batch_first=True, padding_value=NUM_BUCKETS
@@ -42,7 +44,7 @@ def fit_words(rows: Sequence[Sequence[int]], targets: Sequence[float], seed: int
     weights = torch.zeros(NUM_BUCKETS + 1, requires_grad=True)  # the last is padding
     bias = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.AdamW([weights, bias], lr=WORD_RATE, weight_decay=0.002)
-    for step in tqdm(range(WORD_STEPS), desc=title, unit="step"):
+    for step in tqdm(range(0, WORD_STEPS, every), desc=title, unit="step"):
         optimizer.param_groups[0]["lr"] = WORD_RATE * (1 - step / WORD_STEPS)
         chosen = torch.randint(len(rows), (WORD_BATCH,), generator=generator)
         buckets = padded[chosen]
@@ -54,10 +56,11 @@ def fit_words(rows: Sequence[Sequence[int]], targets: Sequence[float], seed: int
     return weights.detach()[:NUM_BUCKETS].clone(), bias.detach()
 
 
-def train_words(names: Sequence[Name], plain: Sequence[str], seed: int) -> dict[str, Tensor]:
+def train_words(names: Sequence[Name], plain: Sequence[str], seed: int, every: int = 1) -> dict[str, Tensor]:
     """Return the tensors of both models of words: which are asked for, and whether a verdict is."""
+    count = NUM_QUESTIONS // every
     rng = random.Random(f"{seed}-verdict-words")
-    questions = verdict_questions([name.text for name in names], rng, NUM_QUESTIONS)
+    questions = verdict_questions([name.text for name in names], rng, count)
     rows: list[list[int]] = []
     targets: list[float] = []
     for question in questions:
@@ -66,15 +69,16 @@ def train_words(names: Sequence[Name], plain: Sequence[str], seed: int) -> dict[
             bare = [_perhaps_unknown(word, rng) for word in said]
             rows += [word_buckets(bare, place) for place in range(len(said))]
             targets += [float(word.startswith(MARK)) for word in said]
-    asked_weights, asked_bias = fit_words(rows, targets, seed, "words asked for")
+    asked_weights, asked_bias = fit_words(rows, targets, seed, "words asked for", every)
     is_asked_for = LinearWords(asked_weights.numpy(), float(asked_bias))
     wanting = [split_question(question.replace(MARK, ""), is_asked_for)[1] for question in questions]
-    others = [split_question(text, is_asked_for)[1] for text in other_questions(names, plain, rng, NUM_QUESTIONS)]
+    others = [split_question(text, is_asked_for)[1] for text in other_questions(names, plain, rng, count)]
     weights, bias = fit_words(
         [buckets_of(text) for text in (*wanting, *others)],
         [1.0] * len(wanting) + [0.0] * len(others),
         seed,
         "verdicts wanted",
+        every,
     )
     return {
         "asked_for.weight": asked_weights,
@@ -173,10 +177,13 @@ def agreement_pairs(
     return (torch.stack(wanted), torch.stack(shown)), torch.tensor(answers)
 
 
-def train_judge(maker: SampleMaker, space: Space, plain: Sequence[str], seed: int) -> dict[str, Tensor]:
-    """Return every tensor of `models.mini.verdicts` under the names that the served weights give them."""
-    words = train_words((*space.bank, *space.nouns), plain, seed)
+def train_judge(maker: SampleMaker, space: Space, plain: Sequence[str], seed: int, every: int = 1) -> dict[str, Tensor]:
+    """Return every tensor of `models.mini.verdicts` under the names that the served weights give them.
+
+    `every` divides questions, things and steps.
+    """
+    words = train_words((*space.bank, *space.nouns), plain, seed, every)
     rng = random.Random(f"{seed}-agreement")
-    pairs, answers = agreement_pairs(maker, space, asked_texts(space), NUM_THINGS, rng)
-    network = train_agreement(pairs, answers, seed)
+    pairs, answers = agreement_pairs(maker, space, asked_texts(space), NUM_THINGS // every, rng)
+    network = train_agreement(pairs, answers, seed, num_steps=AGREEMENT_STEPS // every)
     return {f"{PREFIX}{key}": value for key, value in (words | network.state_dict()).items()}
