@@ -42,6 +42,7 @@ from training.recipes import (
 
 Options = list[str]
 SMALL_EVERY = 40
+SHARED = ("features.pt", "thumbnail.features.pt", "names.pt", "chat.pt")  # of all parts of `mini.safetensors`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +93,12 @@ def part_of_adapter(part: str, full: str = "", small: str = "") -> Callable[[Run
 
     def make(run: Run) -> None:
         out = run.folder(part)
-        for kept in ("features.pt", "names.pt", "chat.pt"):  # the same for every part
+        for kept in SHARED:
             _share(run.out / kept, Path(out) / kept)
         options = ["--out", out, "--init", str(WEIGHTS), "--parts", part, "--seed", str(run.seed)]
         options += run.sized(full, f"{small} --every {SMALL_EVERY}")
         mini_adapter.main([str(run.data), *options, "--workers", str(run.workers)])
-        for kept in ("features.pt", "names.pt", "chat.pt"):
+        for kept in SHARED:
             _share(Path(out) / kept, run.out / kept)
         shutil.copyfile(Path(out) / WEIGHTS.name, WEIGHTS)
 
