@@ -40,7 +40,7 @@ class EyeRecipe:
 
 EYES = (
     EyeRecipe(size=IMAGE_SIZE, prefix="", shift=-2.0, num_steps=1000),
-    EyeRecipe(size=THUMBNAIL_SIZE, prefix=THUMBNAIL_PREFIX, shift=0.5, num_steps=300),
+    EyeRecipe(size=THUMBNAIL_SIZE, prefix=THUMBNAIL_PREFIX, shift=0.25, num_steps=300),
 )
 
 
