@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.mini.encoder import NameHead
 from training.recipes.mini_pictures import (
+    HeadPlan,
     Name,
     Photographs,
     extra_names,
@@ -95,7 +96,8 @@ def fit_calibration(
         names = extra_names(kept, imagenet)
         features, targets = training_rows(photographs, kept, imagenet)
         frozen = (weight[:count], bias[:count])
-        layer = train_head(features, targets, frozen, fold, num_steps=num_steps, shift=shift)
+        plan = HeadPlan(num_names=len(names), num_steps=num_steps, shift=shift, seed=fold)
+        layer = train_head(features, targets, frozen, plan)
         chosen = [*range(count), *(count + extra.index(name) for name in names)]
         head = NameHead(frozen, layer, network.name_vectors[chosen]).eval().requires_grad_(False)
         rows = torch.cat([photographs.rows(split, left_out) for split in ("train", "validation")])

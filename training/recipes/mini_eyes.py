@@ -19,7 +19,7 @@ from models.mini.loader import THUMBNAIL_PREFIX
 from training.recipes import mini_pictures as pictures
 from training.recipes.mini_calibration import FOLD_STEPS, Calibration, fit_calibration
 from training.recipes.mini_emoji import DRAWING_STEPS, emoji_features, train_drawings
-from training.recipes.mini_pictures import FeatureSimulator, Name, Photographs
+from training.recipes.mini_pictures import FeatureSimulator, HeadPlan, Name, Photographs
 
 PHOTOGRAPHS = "caltech101_112.zip"
 
@@ -87,9 +87,13 @@ def learn_eye(recipe: EyeRecipe, lesson: Lesson, vectors: Tensor) -> LearntEye:
 
     def learn_head() -> dict[str, Tensor]:
         features, targets = pictures.training_rows(photographs(), lesson.trained, lesson.imagenet)
-        steps, shift = max(1, recipe.num_steps // lesson.every), recipe.shift
-        learnt = pictures.train_head(features, targets, frozen, lesson.seed, num_steps=steps, shift=shift)
-        return dict(learnt.state_dict())
+        plan = HeadPlan(
+            num_names=len(vectors) - len(frozen[1]),
+            num_steps=max(1, recipe.num_steps // lesson.every),
+            shift=recipe.shift,
+            seed=lesson.seed,
+        )
+        return dict(pictures.train_head(features, targets, frozen, plan).state_dict())
 
     state = once("head", learn_head)
     layer = nn.Linear(frozen[0].shape[1], len(vectors) - len(frozen[1]))

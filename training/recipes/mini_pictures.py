@@ -238,34 +238,36 @@ def training_rows(photographs: Photographs, classes: Sequence[str], imagenet: Se
     return photographs.features[rows], torch.tensor(targets)
 
 
-def train_head(
-    features: Tensor,
-    targets: Tensor,
-    imagenet: tuple[Tensor, Tensor],
-    seed: int,
-    *,
-    num_steps: int,
-    shift: float,
-) -> nn.Linear:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPlan:
+    """How many names a head learns, in how many steps, and what is added to their bias at the end."""
+
+    num_names: int
+    num_steps: int
+    shift: float
+    seed: int
+
+
+def train_head(features: Tensor, targets: Tensor, imagenet: tuple[Tensor, Tensor], plan: HeadPlan) -> nn.Linear:
     """Learn logits for new names beside ImageNet's frozen ones, from features `(N, F)`.
 
     Cross-entropy over both sets together, on photographs (targets index the new names) and, so that the new names do
-    not swallow the old ones, on simulated features of ImageNet classes. `shift` is added to the bias at the end.
+    not swallow the old ones, on simulated features of ImageNet classes.
     """
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(plan.seed)
+    generator = torch.Generator().manual_seed(plan.seed)
     weight, bias = imagenet
     simulator = FeatureSimulator(features, imagenet)
-    counts = torch.bincount(targets).clamp(min=1).float()
+    counts = torch.bincount(targets, minlength=plan.num_names).clamp(min=1).float()
     balance = counts.rsqrt()[targets]
     balance = balance / balance.mean()
     head = nn.Linear(features.shape[1], len(counts))
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.num_steps)
     classes = torch.arange(len(bias))
-    for _ in tqdm(range(num_steps), desc="head", unit="step"):
+    for _ in tqdm(range(plan.num_steps), desc="head", unit="step"):
         batch = torch.randint(len(features), (512,), generator=generator)
         simulated = simulator.draw(classes, 3.5 + 7.0 * torch.rand(len(classes), generator=generator), generator)
         x = torch.cat((features[batch], simulated))
@@ -277,5 +279,5 @@ def train_head(
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        head.bias.add_(shift)
+        head.bias.add_(plan.shift)
     return head
