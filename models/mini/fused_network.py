@@ -98,7 +98,7 @@ class FusedEfficientNet:
         self._blocks = [FusedBlock(block) for block in network._blocks]
         self._head = FusedConvolution(network._conv_head, network._bn1, clipped=True)
 
-    def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
+    def __call__(self, pictures: Sequence[Tensor] | Tensor) -> Tensor:
         """Return the pooled features `(B, F)` of pictures `(3, H, W)`; rows do not depend on their batch."""
         return torch.cat(map_rows(self._features, [picture[None] for picture in pictures]))
 
