@@ -78,6 +78,13 @@ class Stage:
     needs: tuple[str, ...] = ()  # options without which it cannot run
 
 
+def install(source: Path, target: Path) -> None:
+    """Put a finished file in the place of the old one, which whoever reads it keeps until it is closed."""
+    temporary = target.with_suffix(".tmp")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
 def make_vocabulary(run: Run) -> None:
     emoji = run.data / "fluent_emoji_names.json"
     sources = ["--synsets", str(run.synsets), "--wordnet", str(run.wordnet), "--emoji", str(emoji)]
@@ -100,7 +107,7 @@ def part_of_adapter(part: str, full: str = "", small: str = "") -> Callable[[Run
         mini_adapter.main([str(run.data), *options, "--workers", str(run.workers)])
         for kept in SHARED:
             _share(Path(out) / kept, run.out / kept)
-        shutil.copyfile(Path(out) / WEIGHTS.name, WEIGHTS)
+        install(Path(out) / WEIGHTS.name, WEIGHTS)
 
     return make
 
@@ -113,7 +120,7 @@ def _share(source: Path, target: Path) -> None:
 def make_told(run: Run) -> None:
     out = run.folder("told")
     mini_told.main(["--out", out, "--seed", str(run.seed), *run.sized("--steps 200", "--steps 1 --open 2")])
-    shutil.copyfile(Path(out) / TOLD_WEIGHTS.name, TOLD_WEIGHTS)
+    install(Path(out) / TOLD_WEIGHTS.name, TOLD_WEIGHTS)
 
 
 def make_audio(run: Run) -> None:
@@ -135,7 +142,7 @@ def make_audio(run: Run) -> None:
         mini_audio.main([data, "--pool", pool, "--out", out, *options])
     trees = ["--pool", pool, "--tower", first, "--ship", ears, "--validation", checked, "--out", fitted]
     mini_audio_fit.main([data, *trees, *seed, *thinned])
-    shutil.copyfile(Path(fitted) / AUDIO_WEIGHTS.name, AUDIO_WEIGHTS)
+    install(Path(fitted) / AUDIO_WEIGHTS.name, AUDIO_WEIGHTS)
     mini_audio_credits.main([data, "--out", str(FOLDER / "audio_attributions.txt")])
 
 
@@ -151,7 +158,7 @@ def make_shapes(run: Run) -> None:
         "--objects 500 --chunks 1 --portraits 20 --occupancy-steps 1 --trunk-steps 1 --validation 4",
     )
     mini_shapes.main(["--out", out, *sizes, "--workers", str(run.workers), "--seed", str(run.seed), *real])
-    shutil.copyfile(Path(out) / POINT_WEIGHTS.name, POINT_WEIGHTS)
+    install(Path(out) / POINT_WEIGHTS.name, POINT_WEIGHTS)
 
 
 def make_gallery(run: Run) -> None:
