@@ -307,7 +307,9 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     decoder.set_adapters(tuple(range(decoder.config.num_layers)), adapter.effective_gates(), num_tokens=1)
     if made & TALKING:
         learn_to_talk(decoder, adapter, space, arguments, team)
-    encoder |= {k: v for part in ("relevance", "judge") for k, v in torch.load(out / f"{part}.pt").items()}
+    encoder |= {
+        k: v for part in ("relevance", "judge") for k, v in torch.load(out / f"{part}.pt", weights_only=True).items()
+    }
     if rank == 0:
         bank = [name.text for name in space.bank]
         drawn = drawn_names(pictures.read_spoken_emoji(OTHER_NAMES, arguments.every))
