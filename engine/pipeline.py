@@ -16,14 +16,17 @@ from core.types import (
     CacheChoice,
     ChatMessage,
     ChatRequest,
+    Condition,
     DecoderBackend,
     DecodeRequest,
     MediaBlob,
     Modality,
     TokenEvent,
 )
+from engine.attributes import AttributeTeller
 from engine.blends import BlendReader, NamedPart
 from engine.conditioning import Conditioner
+from engine.description import ModelDescription as ModelDescription
 from engine.encoding.caches import CacheReport
 from engine.encoding.service import (
     EncodingService,
@@ -41,6 +44,8 @@ from engine.watchdog import Watchdog
 from models.bundle import ModelBundle
 from models.devices import worker_threads
 
+Prompts = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceEvent:
@@ -48,22 +53,6 @@ class ChoiceEvent:
 
     choice: int
     event: TokenEvent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDescription:
-    """What `/v1/models` tells about a model; `embedded_modalities` is empty without a joint space."""
-
-    name: str
-    input_modalities: tuple[Modality, ...]
-    embedded_modalities: tuple[Modality, ...]
-    max_context: int
-    created_s: int
-
-    @property
-    def media_modalities(self) -> tuple[Modality, ...]:
-        """What may join the condition: the prompt is always text, but not every model embeds text."""
-        return tuple(m for m in self.input_modalities if m is not Modality.TEXT or m in self.embedded_modalities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +133,7 @@ class Pipeline:
         self._prompts = PromptBuilder(bundle, max_context=min(config.max_context, bundle.decoder.config.max_context))
         self._conditioner = Conditioner(bundle, self._log)
         self._blends = BlendReader(bundle)
+        self._attributes = AttributeTeller(bundle)
         self._watchdog = Watchdog(config.stall_after_s, clock)
         self._running = AsyncExitStack()
         self._is_ready = False
@@ -309,7 +299,7 @@ class Pipeline:
             joint = await self._encoding.refine(joint, request.cache) if joint else None
         reports = joint.media if joint else ()
         with timer.stage("prompt"):
-            prompts, said = self._with_experts(request, prompts, said)
+            prompts, said, seen = await self._with_experts(request, prompts, said, joint)
             has_context = any(report.in_prompt for report in said)
             concerns = not has_context and self._prompts.is_conditioned(request)
             blend = await self._blends.read(request, joint.parts if joint and concerns else ())
@@ -321,7 +311,7 @@ class Pipeline:
             condition, verdict = await self._conditioner.condition(
                 request, vector, joint_confidence(reports), [named.part for named in blend.parts]
             )
-        condition = blend.condition if told else condition
+        condition = blend.condition if told else seen or condition
         self._log.event(
             "request_prepared",
             request_id=request.request_id,
@@ -341,7 +331,9 @@ class Pipeline:
         experts = self._experts
         if experts is None and request.experts:
             raise InvalidRequest("this server has no experts; leave bind.experts out", param="bind.experts")
-        pairs = experts.choose(request.experts, media) if experts else []
+        concerns = self._prompts.is_conditioned(request)
+        called_for = self._attributes.called_for(request, concerns_media=concerns) if media else ()
+        pairs = experts.choose(request.experts, media, unasked=called_for) if experts else []
         if not media:
             return None, []
         if experts is None or not pairs:
@@ -353,10 +345,16 @@ class Pipeline:
         joint, said = await gather_or_cancel(both)
         return joint, said
 
-    def _with_experts(
-        self, request: ChatRequest, prompts: tuple[tuple[int, ...], ...], said: list[ExpertReport]
-    ) -> tuple[tuple[tuple[int, ...], ...], list[ExpertReport]]:
-        """Return the prompt with what the experts said, as much of it as fits; the client's own words are never cut."""
+    async def _with_experts(
+        self, request: ChatRequest, prompts: Prompts, said: list[ExpertReport], joint: JointEmbedding | None
+    ) -> tuple[Prompts, list[ExpertReport], Condition]:
+        """Return the prompt with what the experts said, as much of it as fits; the client's own words are never cut.
+
+        Colour or setting as the answer to a question for them come with a condition of their own.
+        """
+        seen = await self._attributes.tell(request, said, joint.vector if joint else None)
+        if seen is not None and (prompt := self._fitting(request, seen.messages)):
+            return (prompt,), seen.reports, seen.condition
         room = self._experts.max_chars if self._experts and said else 0
         while room:
             experts = cast("ExpertService", self._experts)
@@ -364,9 +362,9 @@ class Pipeline:
             if not any(report.in_prompt for report in reports):
                 break
             if prompt := self._fitting(request, with_context(request.messages, reports, experts.wording)):
-                return (prompt,), reports
+                return (prompt,), reports, None
             room //= 2
-        return prompts, with_room(said, 0)
+        return prompts, with_room(said, 0), None
 
     def _fitting(self, request: ChatRequest, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """Return the prompt of messages with a context, its tokens reserved, or nothing when it does not fit."""

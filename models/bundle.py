@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.types import Adapter, Modality, ModalityEncoder, Tokenizer
+from core.types import Adapter, Condition, Modality, ModalityEncoder, Tokenizer
 from models.llama.model import Llama
 from models.mini.part_names import PartNames
 from models.mini.relevance import MediaQuestions
@@ -39,7 +39,9 @@ class ModelBundle:
     concern the media beside them; the others are answered by the base model alone. None takes every question for one
     about the media. `verdicts` judges yes-or-no questions about them, for an adapter that says what was judged; None
     leaves it to the decoder. `part_names` names the unlike parts of a blend, for an adapter that says one thing only;
-    the prompt then tells them. None conditions on the blend. `conditions_context` False: an adapter that never saw an
+    the prompt then tells them. None conditions on the blend. `attribute_condition` is that of replies to a prompt that
+    tells a colour or setting: for a model that cannot see them, so that such questions call the expert `attributes`;
+    None leaves them to the model. `conditions_context` False: an adapter that never saw an
     expert's text in training talks over it, so a prompt that holds such a text is answered by the base model alone.
     """
 
@@ -59,6 +61,7 @@ class ModelBundle:
     media_questions: MediaQuestions | None = None
     verdicts: Verdicts | None = None
     part_names: PartNames | None = None
+    attribute_condition: Condition = None
     conditions_context: bool = True
 
     @property

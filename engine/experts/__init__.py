@@ -15,6 +15,7 @@ from core.errors import ConfigError
 from core.registry import Registry
 from core.types import DecodedMedia, MediaBlob, Modality
 from models.bundle import ModelBundle
+from models.mini.attribute_words import Attributes
 from models.nanodet.detector import FoundObject
 
 
@@ -47,7 +48,7 @@ class ExpertOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertMedium:
-    """One medium for an expert, as it was sent and, when asked, decoded; pictures keep the pixels that text needs."""
+    """One medium for an expert, as it was sent and, when asked, decoded to as many pixels as the expert reads."""
 
     blob: MediaBlob
     tenant: str
@@ -56,10 +57,14 @@ class ExpertMedium:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What an expert has to say, empty for nothing, and the objects it speaks of where it knows their places."""
+    """What an expert has to say, empty for nothing, and the objects it speaks of where it knows their places.
+
+    `attributes` are what it knows of colours and setting, for those who word it to fit a question.
+    """
 
     text: str
     objects: tuple[FoundObject, ...] = ()
+    attributes: Attributes | None = None
 
 
 Describe = Callable[[ExpertMedium], Awaitable[str]]
@@ -79,12 +84,14 @@ class Expert(Protocol):
 
     `expert_id` changes with whatever changes the text: it is part of the memo's key. `heading` introduces the text in
     the prompt; `{medium}` in it becomes "the picture" or what else was read. `instruction` may follow the question.
+    `reads_details`: of pictures it gets the pixels that small print needs, not the fewer that encoders get.
     """
 
     expert_id: str
     modalities: frozenset[Modality]
     heading: str
     instruction: str
+    reads_details: bool
 
     async def read(self, medium: ExpertMedium) -> Reading:
         """Return what the expert has to say. Cancelling the call ends the work soon."""
@@ -104,5 +111,6 @@ EXPERTS: Registry[ExpertFactory] = Registry(
         "classify": "engine.experts.classify:build_classify",
         "detect": "engine.experts.detect:build_detect",
         "caption": "engine.experts.caption:build_caption",
+        "attributes": "engine.experts.attributes:build_attributes",
     },
 )

@@ -47,6 +47,7 @@ class CaptionExpert:
 
     heading = "A caption of {medium}:"
     instruction = ""
+    reads_details = True
 
     def __init__(self, context: ExpertContext, modalities: frozenset[Modality]) -> None:
         self.modalities = modalities
@@ -95,6 +96,7 @@ class RemoteCaptionExpert:
     modalities = frozenset({Modality.IMAGE})
     heading = "A caption of {medium}:"
     instruction = ""
+    reads_details = True
 
     def __init__(self, url: str, model: str | None, key: str | None) -> None:
         self.expert_id = f"caption-{url}-{model}"

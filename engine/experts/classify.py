@@ -28,6 +28,7 @@ class ClassifyExpert:
     modalities = frozenset({Modality.IMAGE})
     heading = "What {medium} shows, with probabilities:"
     instruction = ""
+    reads_details = True
 
     def __init__(self, name: str) -> None:
         self.expert_id = f"classify-{name}"

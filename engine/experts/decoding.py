@@ -15,13 +15,14 @@ READING_OPTIONS = replace(DecodeOptions(), min_side_px=2000)
 
 
 class RequestDecoding:
-    """The decoded media of one request; `read_by_experts` are those that experts will ask for."""
+    """The decoded media of one request; `read_by_experts` are those that experts will ask for in detail."""
 
     def __init__(self, decoder: MediaDecoder, read_by_experts: Iterable[MediaBlob]) -> None:
         self._decoder = decoder
         self._for_experts = {_key(blob) for blob in read_by_experts}
         self._running: SharedWork[DecodedMedia] = SharedWork()
         self._done: dict[tuple[str, ...], DecodedMedia] = {}
+        self._encoded: dict[tuple[str, ...], DecodedMedia] = {}
 
     async def for_expert(self, blob: MediaBlob) -> DecodedMedia:
         """Return a medium at the size experts read. Raises what decoding raises."""
@@ -33,6 +34,13 @@ class RequestDecoding:
 
     async def for_encoder(self, blob: MediaBlob) -> DecodedMedia:
         """Return exactly what the encoder gets without experts; from the same decoding where that is the same array."""
+        key = _key(blob)
+        if key not in self._encoded:
+            decoded = self._running.run(("for encoder", *key), lambda: self._decode_for_encoder(blob))
+            self._encoded[key] = await decoded
+        return self._encoded[key]
+
+    async def _decode_for_encoder(self, blob: MediaBlob) -> DecodedMedia:
         if _key(blob) not in self._for_experts:
             return await self._decoder.decode(blob)
         media = await self.for_expert(blob)

@@ -28,6 +28,7 @@ class DetectExpert:
     modalities = frozenset({Modality.IMAGE})
     heading = "Objects found in {medium}:"
     instruction = ""
+    reads_details = True
 
     def __init__(self) -> None:
         self._thread = ExpertThread("detect")

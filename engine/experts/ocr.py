@@ -39,6 +39,7 @@ class OcrExpert:
     modalities = frozenset({Modality.IMAGE})
     heading = "Text in {medium}:"
     instruction = "Answer by quoting the text."
+    reads_details = True
 
     def __init__(self, num_threads: int | None) -> None:
         self.expert_id = f"ocr-rapidocr-{_version('rapidocr')}"

@@ -19,6 +19,7 @@ from engine.encoding.sharing import SharedWork
 from engine.experts import EXPERTS, Expert, ExpertContext, ExpertMedium, Reading
 from engine.experts.cleaning import cleaned
 from engine.experts.decoding import RequestDecoding
+from models.mini.attribute_words import Attributes
 from models.nanodet.detector import FoundObject
 
 PARAM = "bind.experts"
@@ -33,7 +34,7 @@ class ExpertReport:
     """What became of one expert on one medium, counted from 0 among those in scope; `text` is cleaned.
 
     `in_prompt` is the part of it that joined the prompt. `objects` are those it speaks of, with their places. `error`
-    is a sentence when there is no text for a reason.
+    is a sentence when there is no text for a reason. `attributes` are those of its `Reading`.
     """
 
     expert: str
@@ -42,6 +43,7 @@ class ExpertReport:
     text: str = ""
     in_prompt: str = ""
     objects: tuple[FoundObject, ...] = ()
+    attributes: Attributes | None = None
     error: str | None = None
     elapsed_ms: float = 0.0
     from_memo: bool = False
@@ -98,12 +100,15 @@ class ExpertService:
         for expert in self._experts.values():
             await expert.stop()
 
-    def choose(self, asked: Sequence[str] | None, media: Sequence[MediaBlob]) -> list[tuple[str, int]]:
+    def choose(
+        self, asked: Sequence[str] | None, media: Sequence[MediaBlob], *, unasked: Sequence[str] = ()
+    ) -> list[tuple[str, int]]:
         """Return which expert reads which medium: those asked for, or those that run by default, in that order.
 
+        `unasked` join the latter: what the question calls for.
         Raises `InvalidRequest` for a name that is unknown, not installed, or has no medium here to read.
         """
-        names = self._options.by_default if asked is None else tuple(dict.fromkeys(asked))
+        names = tuple(dict.fromkeys((*self._options.by_default, *unasked) if asked is None else asked))
         self._check(names)
         pairs = []
         for name in names:
@@ -125,7 +130,7 @@ class ExpertService:
                 if not self._has_started_decoder:
                     await self._decoder.start()
                     self._has_started_decoder = True
-        return RequestDecoding(self._decoder, [media[place] for _, place in pairs])
+        return RequestDecoding(self._decoder, [media[at] for name, at in pairs if self._experts[name].reads_details])
 
     async def ask(
         self, pairs: Sequence[tuple[str, int]], media: Sequence[MediaBlob], decoding: RequestDecoding, tenant: str
@@ -158,8 +163,9 @@ class ExpertService:
         report = ExpertReport(expert=name, medium=place, modality=str(blob.modality))
         key = (expert.expert_id, tenant, str(blob.modality), blob.container, blob.sha256, str(blob.sampling))
         if (known := self._memo.get(key)) is not None:
-            return replace(report, text=known.text, objects=known.objects, from_memo=True)
-        medium = ExpertMedium(blob=blob, tenant=tenant, decode=lambda: decoding.for_expert(blob))
+            return replace(report, text=known.text, objects=known.objects, attributes=known.attributes, from_memo=True)
+        decode = decoding.for_expert if expert.reads_details else decoding.for_encoder
+        medium = ExpertMedium(blob=blob, tenant=tenant, decode=lambda: decode(blob))
         started_s = time.perf_counter()
         reading, error = Reading(text=""), None
         with self._measurements.timed("expert", expert=name):
@@ -175,7 +181,8 @@ class ExpertService:
                 self._log.fault("expert_failed", fault, expert=name)
                 error = "failed for a reason of its own; the log has the details"
         elapsed_ms = round((time.perf_counter() - started_s) * 1000, 3)
-        return replace(report, text=reading.text, objects=reading.objects, error=error, elapsed_ms=elapsed_ms)
+        report = replace(report, text=reading.text, objects=reading.objects, attributes=reading.attributes)
+        return replace(report, error=error, elapsed_ms=elapsed_ms)
 
     async def _read(self, expert: Expert, medium: ExpertMedium) -> Reading:
         reading = await expert.read(medium)

@@ -57,6 +57,7 @@ class TranscribeExpert:
     modalities = frozenset({Modality.AUDIO})
     heading = "In {medium} somebody says:"
     instruction = ""
+    reads_details = True
 
     def __init__(self, folder: Path, num_threads: int | None) -> None:
         self._folder = folder

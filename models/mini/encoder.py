@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,10 @@ class FeatureNetwork:
     def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
         return self._fused(pictures)
 
+    def maps(self, picture: Tensor) -> Tensor:
+        """Return the maps `(F, h, w)` of one picture `(3, H, W)`, whose means are its features."""
+        return self._fused.maps(picture[None])[0]
+
     def class_weights(self) -> tuple[Tensor, Tensor]:
         """Return the frozen ImageNet classifier: `(1000, 1280)` and `(1000,)`."""
         return self._class_weights
@@ -109,6 +114,21 @@ class Eye:
     bias: float
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one pass tells of a picture: its name, `features` `(F,)`, the `probabilities` `(K,)` of the names.
+
+    `activation` `(h, w)` is high where the likeliest ImageNet class is seen: the maps weighted by the row of the frozen
+    classifier (Zhou et al. 2016).
+    """
+
+    features: FloatArray
+    activation: FloatArray
+    probabilities: FloatArray
+    nearest: int
+    confidence: float
+
+
 class MiniImageEncoder:
     """`core.types.ModalityEncoder` for pictures; rows of unit norm in the 384-d MiniLM space.
 
@@ -143,6 +163,24 @@ class MiniImageEncoder:
             Embedding(vector=vector.numpy(), encoder_id=self.encoder_id, confidence=float(confidence))
             for vector, confidence in zip(blended.vectors, blended.confidence, strict=True)
         ]
+
+    def look(self, picture: Tensor) -> Look:
+        """Return what one preprocessed picture is called, where that is seen, and the features that say so."""
+        with torch.inference_mode():
+            maps = self._features.maps(picture)  # (F, h, w)
+            features = maps.mean(dim=(1, 2))
+            rows, biases = self._features.class_weights()
+            activation = torch.einsum("fhw,f->hw", maps, rows[int((rows @ features + biases).argmax())])
+            eye = self._eyes[picture.shape[-1]]
+            blended = eye.head(features[None])
+            raw = eye.slope * float(blended.confidence[0]) + eye.bias
+            return Look(
+                features=features.numpy(),
+                activation=activation.numpy(),
+                probabilities=eye.head.probabilities(features[None])[0].numpy(),
+                nearest=int(blended.nearest[0, 0]),
+                confidence=1 / (1 + math.exp(-raw)),
+            )
 
     def name_probabilities(self, batch: Sequence[Tensor]) -> Tensor:
         """Return the probabilities `(B, K)` of `names` for preprocessed pictures."""

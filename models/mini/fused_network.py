@@ -102,8 +102,12 @@ class FusedEfficientNet:
         """Return the pooled features `(B, F)` of pictures `(3, H, W)`; rows do not depend on their batch."""
         return torch.cat(map_rows(self._features, [picture[None] for picture in pictures]))
 
-    def _features(self, picture: Tensor) -> Tensor:
+    def maps(self, picture: Tensor) -> Tensor:
+        """Return the last maps `(1, F, h, w)` of a picture `(1, 3, H, W)`; their means are the pooled features."""
         maps = self._stem(picture.contiguous(memory_format=torch.channels_last))
         for block in self._blocks:
             maps = block(maps)
-        return self._head(maps).mean(dim=(2, 3))  # (1, F)
+        return self._head(maps)
+
+    def _features(self, picture: Tensor) -> Tensor:
+        return self.maps(picture).mean(dim=(2, 3))  # (1, F)

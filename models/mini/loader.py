@@ -18,6 +18,7 @@ from models.checkpoints import file_sha256, load_strictly
 from models.llama.gguf import load_gguf_llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import (
+    ATTRIBUTE_CONDITION,
     CONDITIONED_TEMPLATE,
     GALLERY,
     POINT_WEIGHTS,
@@ -65,6 +66,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         WEIGHTS,
         POINT_WEIGHTS,
         TOLD_WEIGHTS,
+        ATTRIBUTE_CONDITION,
         WORDS,
         decoder_file(),
         picture_network_file(),
@@ -94,6 +96,7 @@ def load_mini(dtype: torch.dtype, *, audio_encoder: AudioEncoderChoice = "auto")
         media_questions=MediaQuestions(tensors["relevance.weight"].numpy(), float(tensors["relevance.bias"])),
         verdicts=load_verdicts(tensors, lambda text: text_encoder.embed([text])[0], str(WEIGHTS)),
         part_names=_part_names({**naming, Modality.VIDEO: encoder}, adapter),
+        attribute_condition=load_told(ATTRIBUTE_CONDITION, adapter),
     )
 
 

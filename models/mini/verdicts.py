@@ -22,6 +22,7 @@ from models.mini.relevance import bucket_of, buckets_of
 MAX_CHARS, MAX_ASKED_CHARS = 1000, 100  # a longer text tells more than it asks
 PREFIX = "verdict."
 HIDDEN_WIDTH = 256
+CLEARLY_OTHER = -3.0  # log-odds
 _UNIT = 384**0.5  # a unit vector's components are this much smaller than a network likes
 
 
@@ -77,6 +78,11 @@ class Verdicts:
         with torch.inference_mode():
             shown = torch.tensor(vector)
             return float(self._network(self._embed(asked)[None], shown[None])) > 0
+
+    def is_shown(self, noun: str, vector: FloatArray) -> bool:
+        """Say whether the embedding `(E,)` may show what a noun names; only what is clearly something else does not."""
+        with torch.inference_mode():
+            return float(self._network(self._embed(noun)[None], torch.tensor(vector)[None])) > CLEARLY_OTHER
 
     def asked_for(self, question: str) -> str:
         """Return the words a yes-or-no question asks about, or nothing for any other text."""

@@ -150,6 +150,7 @@ class ToyExpert:
     modalities = frozenset({Modality.IMAGE})
     heading = "About {medium}:"
     instruction = ""
+    reads_details = True
 
     async def read(self, medium: ExpertMedium) -> Reading:
         media = await medium.decode()

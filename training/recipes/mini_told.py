@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.types import Modality
+from models.checkpoints import read_tensors
 from models.llama.gguf import load_gguf_llama
 from models.llama.tokenizer_files import load_gguf_tokenizer
 from models.mini.assets import decoder_file
@@ -70,9 +71,15 @@ def name_pools() -> dict[Modality, list[Name]]:
     }
 
 
+class TalkSource(Protocol):
+    """Draw talks whose last turn tells something, with an answer."""
+
+    def talk(self) -> Talk: ...
+
+
 def told_samples(
     tokenizer: Any,
-    pools: Mapping[Modality, Sequence[Name]],
+    teller_of: Callable[[random.Random], TalkSource],
     open_answers: Sequence[ChatAnswer],
     count: int,
     seed: str,
@@ -81,7 +88,7 @@ def told_samples(
 ) -> list[Sample]:
     """Return talks as ids, `open_share` of them answered by the base model; the same ones for the same seed."""
     rng = random.Random(f"{seed}-told")
-    teller = Teller(pools, rng)
+    teller = teller_of(rng)
     return [
         _open_sample(tokenizer, rng.choice(open_answers))
         if rng.random() < open_share
@@ -107,44 +114,74 @@ def write_told(condition: ToldCondition, path: Path) -> None:
     save_file({"told": condition.told.detach().float().contiguous()}, path)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--open", type=int, default=NUM_OPEN, help="open tasks that the base model answers")
-    arguments = parser.parse_args(argv)
+def learn(
+    teller_of: Callable[[random.Random], TalkSource],
+    arguments: argparse.Namespace,
+    path: Path,
+    *,
+    init: Path | None = None,
+    rate: float = RATE,
+    open_teller_of: Callable[[random.Random], Teller] | None = None,
+) -> None:
+    """Learn the condition of the talks and write it to `path`; `init` is a condition to go on from.
+
+    `open_teller_of` draws the open tasks, whose answers are the base model's own.
+    """
     out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     decoder = load_gguf_llama(decoder_file(), torch.bfloat16).requires_grad_(False)
     tokenizer = load_gguf_tokenizer(decoder_file())
     condition = ToldCondition(read_weights()[0][f"{ADAPTER_PREFIX}gates"], decoder.config.width)
+    if init is not None:
+        condition.told.data.copy_(read_tensors(init)["told"])
     decoder.set_adapters(tuple(range(decoder.config.num_layers)), condition.effective_gates(), num_tokens=1)
-    pools = name_pools()
 
     def answer_openly() -> list[tuple[str, list[int], Tensor, Tensor]]:
-        teller = Teller(pools, random.Random(f"{seed}-open"))
-        asked = [teller.open_talk().turns[-1][1] for _ in range(arguments.open)]
+        teller = open_teller_of(random.Random(f"{seed}-open")) if open_teller_of else None
+        asked = [teller.open_talk().turns[-1][1] for _ in range(arguments.open)] if teller else []
         answers = answers_of_base(decoder, tokenizer, asked, max_tokens=OPEN_TOKENS)
         return [(a.question, a.token_ids, a.likely_ids, a.likely_shares) for a in answers]
 
     open_answers = [ChatAnswer(*row) for row in made_once(out / "open.pt", answer_openly)]
-    batch_at = batch_source(
-        lambda number: told_samples(tokenizer, pools, open_answers, POOL_SAMPLES, f"{seed}-{number}"), seed
-    )
-    optimizer = torch.optim.AdamW([condition.told], lr=RATE, betas=(0.9, 0.95), weight_decay=0.0)
+    open_share = OPEN_SHARE if open_answers else 0.0
+
+    def samples(number: int) -> list[Sample]:
+        own_seed = f"{seed}-{number}"
+        return told_samples(tokenizer, teller_of, open_answers, POOL_SAMPLES, own_seed, open_share=open_share)
+
+    batch_at = batch_source(samples, seed)
+    optimizer = torch.optim.AdamW([condition.told], lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     loop = LoopConfig(
         num_steps=arguments.steps,
         max_minutes=arguments.minutes,
-        model_name="told",
+        model_name=path.stem,
         warmup_steps=5,
         checkpoint_every=10,
     )
     run_loop(condition, optimizer, lambda step: answer_loss(decoder, condition, batch_at(step)), loop, out)
-    write_told(condition, out / "told.safetensors")
+    write_told(condition, path)
+
+
+def arguments_of(description: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line of a recipe that learns such a condition."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--open", type=int, default=NUM_OPEN, help="open tasks that the base model answers")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments, pools = arguments_of(__doc__, argv), name_pools()
+
+    def teller_of(rng: random.Random) -> Teller:
+        return Teller(pools, rng)
+
+    learn(teller_of, arguments, arguments.out / "told.safetensors", open_teller_of=teller_of)
 
 
 if __name__ == "__main__":

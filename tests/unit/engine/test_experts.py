@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from pathlib import Path
 
@@ -164,6 +165,20 @@ async def test_the_encoder_gets_the_same_pixels_with_and_without_experts(side_px
         assert np.array_equal(alone.array, for_encoder.array)
         assert for_expert.array.shape == (side_px, side_px, 3)
         assert workers.stats().num_decoded == num_decoded
+    finally:
+        await workers.stop()
+
+
+@pytest.mark.anyio
+async def test_an_expert_that_reads_no_details_gets_the_encoders_pixels_from_one_decoding() -> None:
+    blob = blob_of(picture(side_px=1500, container="JPEG"))
+    workers = DecodeWorkers(MediaLimits(), num_workers=1)
+    await workers.start()
+    try:
+        shared = RequestDecoding(workers, [])
+        first, second = await asyncio.gather(shared.for_encoder(blob), shared.for_encoder(blob))
+        assert first is second is await shared.for_encoder(blob)
+        assert workers.stats().num_decoded == 1
     finally:
         await workers.stop()
 

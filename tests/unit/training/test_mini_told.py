@@ -91,6 +91,6 @@ def test_learning_starts_from_no_condition_and_its_weights_are_served(tmp_path: 
 def test_a_base_models_own_answer_is_the_target_of_an_open_task() -> None:
     tokenizer = load_gguf_tokenizer(decoder_file())
     answer = ChatAnswer("Tell me a story.", [5, 6, 2], torch.zeros(3, 8).long(), torch.ones(3, 8))
-    (sample,) = told_samples(tokenizer, POOLS, [answer], 1, "0", open_share=1.0)
+    (sample,) = told_samples(tokenizer, lambda rng: Teller(POOLS, rng), [answer], 1, "0", open_share=1.0)
     assert sample.token_ids[-3:] == [5, 6, 2]
     assert sample.weights == [0.0] * (len(sample.token_ids) - 3) + [1.0] * 3
