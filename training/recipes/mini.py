@@ -24,9 +24,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.mini.assets import AUDIO_WEIGHTS, FOLDER, GALLERY, POINT_WEIGHTS, TOLD_WEIGHTS, VOCABULARY, WEIGHTS, WORDS
+from models.mini.assets import (
+    ATTRIBUTE_CONDITION,
+    ATTRIBUTE_WEIGHTS,
+    AUDIO_WEIGHTS,
+    FOLDER,
+    GALLERY,
+    POINT_WEIGHTS,
+    TOLD_WEIGHTS,
+    VOCABULARY,
+    WEIGHTS,
+    WORDS,
+)
 from training.recipes import (
     mini_adapter,
+    mini_attributes,
+    mini_attributes_told,
     mini_audio,
     mini_audio_credits,
     mini_audio_fit,
@@ -123,6 +136,17 @@ def make_told(run: Run) -> None:
     install(Path(out) / TOLD_WEIGHTS.name, TOLD_WEIGHTS)
 
 
+def make_attributes(run: Run) -> None:
+    """What colours and settings look like, and the replies that tell them; these begin where `told` ended."""
+    fitted, learnt = run.folder("attributes"), run.folder("attributes_told")
+    mini_attributes.main([str(run.data), "--out", fitted])
+    mini_attributes_told.main(
+        ["--out", learnt, "--seed", str(run.seed), *run.sized("--steps 80", "--steps 1 --open 2")]
+    )
+    install(Path(fitted) / ATTRIBUTE_WEIGHTS.name, ATTRIBUTE_WEIGHTS)
+    install(Path(learnt) / ATTRIBUTE_CONDITION.name, ATTRIBUTE_CONDITION)
+
+
 def make_audio(run: Run) -> None:
     """Sounds, a pool of them as YAMNet hears them, a tower that validates, one to ship, and what is fitted to them."""
     data, seed = str(run.data), ["--seed", str(run.seed)]
@@ -186,6 +210,11 @@ STAGES: dict[str, Stage] = {
         make=part_of_adapter("verdicts", "--verdict-steps 120", "--verdict-steps 1"), says="yes and no", minutes=25
     ),
     "told": Stage(make=make_told, says="replies about several media: told.safetensors", minutes=40),
+    "attributes": Stage(
+        make=make_attributes,
+        says="colours and settings: attributes.safetensors, attributes_told.safetensors",
+        minutes=20,
+    ),
     "audio": Stage(make=make_audio, says="the ears: audio.safetensors, audio_attributions.txt", minutes=30),
     "shapes": Stage(make=make_shapes, says="the point-cloud encoder: points.safetensors", minutes=11),
     "gallery": Stage(make=make_gallery, says="pictures and names to search: gallery/", minutes=3),

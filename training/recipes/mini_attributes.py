@@ -217,11 +217,11 @@ def check(weights: AttributeWeights, pictures: Sequence[LabelledPicture]) -> Non
         print(f"settings from {limit}: {'; '.join(parts)}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     table = colour_table()
     nothing = np.zeros(0, dtype=np.float32)
     weights = AttributeWeights(

@@ -123,10 +123,10 @@ class AttributeTeller:
         return text
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     imagenet, nouns, others = all_names()
     names = [*imagenet, *others["everyday"], *imagenet, *nouns]
-    arguments = arguments_of(__doc__)
+    arguments = arguments_of(__doc__, argv)
     weights = arguments.out / "attributes_told.safetensors"
     learn(lambda rng: AttributeTeller(names, rng), arguments, weights, init=TOLD_WEIGHTS, rate=RATE)
 
