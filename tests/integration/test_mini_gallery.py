@@ -60,7 +60,9 @@ def test_the_shipped_files_are_whole_small_and_attributed() -> None:
 
 def test_words_and_pictures_find_their_like(server: LiveServer) -> None:
     by_word = search(server, input="soccer ball", k=3)
-    assert (by_word[0]["label"], by_word[0]["metadata"]["source"]) == ("soccer ball", "name")
+    found = {row["metadata"]["source"] for row in by_word if row["label"] == "soccer ball"}
+    assert by_word[0]["label"] == "soccer ball"
+    assert "name" in found, "a drawing that is named without doubt lies where its name does, and may come first"
     labels = [row["label"] for row in search(server, input=image_part((SAMPLES / "cat.jpg").read_bytes()), k=10)]
     assert any("cat" in str(label) for label in labels), labels
 
