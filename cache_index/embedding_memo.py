@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from core.types import Embedding
+from core.types import Embedding, FloatArray
 
 _ENTRY_BYTES = 1024  # key strings, objects and table slots of one entry
 
@@ -67,12 +67,13 @@ class EmbeddingMemo:
             return medium
 
     def put(self, key: MemoKey, medium: EncodedMedium) -> None:
-        """Keep a medium with a read-only copy of its vector. One larger than the whole memo is not kept."""
+        """Keep a medium with read-only copies of its arrays. One larger than the whole memo is not kept."""
         if _entry_bytes(medium) > self._max_bytes:
             return
-        vector = medium.embedding.vector.copy()  # a row's view would keep its whole batch alive
-        vector.flags.writeable = False
-        copy = replace(medium, embedding=replace(medium.embedding, vector=vector))
+        embedding = medium.embedding
+        features = tuple(map(_read_only, embedding.features))
+        kept = replace(embedding, vector=_read_only(embedding.vector), features=features)
+        copy = replace(medium, embedding=kept)
         with self._lock:
             self._drop(key)
             self._entries[key] = copy
@@ -90,7 +91,14 @@ class EmbeddingMemo:
             self._size_bytes -= _entry_bytes(dropped)
 
 
+def _read_only(array: FloatArray) -> FloatArray:
+    copy = array.copy()  # a row's view would keep its whole batch alive
+    copy.flags.writeable = False
+    return copy
+
+
 def _entry_bytes(medium: EncodedMedium) -> int:
-    scenes, vector = medium.embedding.scenes, medium.embedding.vector
-    vectors_bytes = vector.nbytes + sum(scene.vector.nbytes for scene in scenes if scene.vector is not None)
-    return _ENTRY_BYTES + 64 * len(medium.frame_times_s) + 512 * len(scenes) + int(vectors_bytes)
+    embedding, scenes = medium.embedding, medium.embedding.scenes
+    arrays = [embedding.vector, *embedding.features, *(scene.vector for scene in scenes if scene.vector is not None)]
+    arrays_bytes = sum(array.nbytes for array in arrays)
+    return _ENTRY_BYTES + 64 * len(medium.frame_times_s) + 512 * len(scenes) + int(arrays_bytes)

@@ -17,7 +17,6 @@ from core.errors import InvalidRequest
 
 FloatArray = npt.NDArray[np.float32]
 AnyArray = npt.NDArray[Any]
-
 FinishReason = Literal["stop", "length", "abort"]
 Role = Literal["system", "user", "assistant", "tool"]
 BindScope = Literal["latest", "all"]
@@ -89,13 +88,15 @@ class Scene:
 class Embedding:
     """A row of a joint space. `vector` is `(E,)` float32; `encoder_id` is part of every cache key.
 
-    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name; `scenes` are those of a film.
+    `confidence` in [0, 1] is the encoder's calibrated trust in its own best name; `scenes` are those of a film, and
+    `features` what its network saw, for experts that would run the same network on the same medium.
     """
 
     vector: FloatArray
     encoder_id: str
     confidence: float | None = None
     scenes: tuple[Scene, ...] = ()
+    features: tuple[FloatArray, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +373,6 @@ class Tokenizer(Protocol):
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[int]:
         """Render `{"role", "content"}` turns with the generation prompt and return the ids."""
-        ...
 
 
 class DecoderBackend(Protocol):

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from cache_index.embedding_memo import MemoStats as MemoStats
@@ -338,8 +339,9 @@ class Pipeline:
             return None, []
         if experts is None or not pairs:
             return await self._encoding.embed(media, tenant=request.tenant), []
-        decoding = await experts.decoding(pairs, media)
-        embedded = self._encoding.embed(media, tenant=request.tenant, decode=decoding.for_encoder)
+        encode = partial(self._encoding.encode, tenant=request.tenant)
+        decoding = await experts.decoding(pairs, media, lambda blob, decode: encode(blob, decode=decode))
+        embedded = self._encoding.embed(media, encode=decoding.encode)
         asked = experts.ask(pairs, media, decoding, request.tenant)
         both: list[Coroutine[Any, Any, Any]] = [embedded, asked]
         joint, said = await gather_or_cancel(both)

@@ -38,6 +38,9 @@ class MediumEncoding:
     from_memo: bool = False
 
 
+Encode = Callable[[MediaBlob], Awaitable[MediumEncoding]]
+
+
 class MediumEncoder(Protocol):
     """Turn the bytes of one medium into its embedding, here or on another machine."""
 

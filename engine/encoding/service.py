@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from cache_index.embedding_memo import EmbeddingMemo, MemoKey, MemoStats
@@ -17,7 +18,7 @@ from core.telemetry import Measurements, StageTimer
 from core.types import CacheChoice, Embedding, FloatArray, MediaBlob, Modality, Scene
 from engine.encoding.caches import CacheReport, VisualCaches
 from engine.encoding.fusion import fuse
-from engine.encoding.medium import Decode, MediumEncoder, MediumEncoding
+from engine.encoding.medium import Decode, Encode, MediumEncoder, MediumEncoding
 from engine.encoding.parts import parts_of
 from engine.encoding.sharing import SharedWork
 from models.mini.part_names import Part
@@ -107,13 +108,14 @@ class EncodingService:
         return None if self._memo is None else self._memo.stats()
 
     async def embed(
-        self, media: Sequence[MediaBlob], *, tenant: str = "", decode: Decode | None = None
+        self, media: Sequence[MediaBlob], *, tenant: str = "", encode: Encode | None = None
     ) -> JointEmbedding:
         """Return the blend of at least one medium, before any cache. Cancelling the call abandons every row of it.
 
-        `decode` replaces the decoder for a request that shares what it decodes.
+        `encode` calls `self.encode` for a request that shares what it encodes.
         """
-        rows = await gather_or_cancel([self._embed_one(blob, tenant, decode) for blob in media])
+        encode = encode or partial(self.encode, tenant=tenant)
+        rows = await gather_or_cancel([self._embed_one(blob, encode) for blob in media])
         embeddings, reports = [row for row, _ in rows], tuple(report for _, report in rows)
         vector = self._blend([row.vector for row in embeddings], [blob.weight for blob in media])
         return JointEmbedding(vector=vector, media=reports, parts=parts_of(media, embeddings))
@@ -153,8 +155,8 @@ class EncodingService:
         self._memo.put(key, encoded.medium)
         return replace(encoded, stages_ms=timer.milliseconds, from_memo=True) if is_twin else encoded
 
-    async def _embed_one(self, blob: MediaBlob, tenant: str, decode: Decode | None) -> tuple[Embedding, MediumReport]:
-        encoded = await self.encode(blob, tenant, decode)
+    async def _embed_one(self, blob: MediaBlob, encode: Encode) -> tuple[Embedding, MediumReport]:
+        encoded = await encode(blob)
         medium = encoded.medium
         report = MediumReport(
             modality=blob.modality,

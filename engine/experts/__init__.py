@@ -14,6 +14,7 @@ from typing import Protocol
 from core.errors import ConfigError
 from core.registry import Registry
 from core.types import DecodedMedia, MediaBlob, Modality
+from engine.encoding.medium import MediumEncoding
 from models.bundle import ModelBundle
 from models.mini.attribute_words import Attributes
 from models.nanodet.detector import FoundObject
@@ -48,11 +49,15 @@ class ExpertOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertMedium:
-    """One medium for an expert, as it was sent and, when asked, decoded to as many pixels as the expert reads."""
+    """One medium for an expert, as it was sent and, when asked, decoded to as many pixels as the expert reads.
+
+    `encode` returns what the request's own encoder makes of it, which is made once.
+    """
 
     blob: MediaBlob
     tenant: str
     decode: Callable[[], Awaitable[DecodedMedia]]
+    encode: Callable[[], Awaitable[MediumEncoding]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from engine.encoding.medium import MediaDecoder
 from engine.encoding.sharing import SharedWork
 from engine.experts import EXPERTS, Expert, ExpertContext, ExpertMedium, Reading
 from engine.experts.cleaning import cleaned
-from engine.experts.decoding import RequestDecoding
+from engine.experts.decoding import EncodeDecoded, RequestDecoding
 from models.mini.attribute_words import Attributes
 from models.nanodet.detector import FoundObject
 
@@ -123,14 +123,17 @@ class ExpertService:
             pairs += [(name, place) for place in places]
         return pairs
 
-    async def decoding(self, pairs: Sequence[tuple[str, int]], media: Sequence[MediaBlob]) -> RequestDecoding:
-        """Return the decoding that the experts of a request share with its encoder."""
+    async def decoding(
+        self, pairs: Sequence[tuple[str, int]], media: Sequence[MediaBlob], encode: EncodeDecoded
+    ) -> RequestDecoding:
+        """Return the decoding and encoding that the experts of a request share with its encoder."""
         if self._starts_decoder is not None:
             async with self._starts_decoder:
                 if not self._has_started_decoder:
                     await self._decoder.start()
                     self._has_started_decoder = True
-        return RequestDecoding(self._decoder, [media[at] for name, at in pairs if self._experts[name].reads_details])
+        read = [media[at] for name, at in pairs if self._experts[name].reads_details]
+        return RequestDecoding(self._decoder, encode, read)
 
     async def ask(
         self, pairs: Sequence[tuple[str, int]], media: Sequence[MediaBlob], decoding: RequestDecoding, tenant: str
@@ -165,7 +168,9 @@ class ExpertService:
         if (known := self._memo.get(key)) is not None:
             return replace(report, text=known.text, objects=known.objects, attributes=known.attributes, from_memo=True)
         decode = decoding.for_expert if expert.reads_details else decoding.for_encoder
-        medium = ExpertMedium(blob=blob, tenant=tenant, decode=lambda: decode(blob))
+        medium = ExpertMedium(
+            blob=blob, tenant=tenant, decode=lambda: decode(blob), encode=lambda: decoding.encode(blob)
+        )
         started_s = time.perf_counter()
         reading, error = Reading(text=""), None
         with self._measurements.timed("expert", expert=name):

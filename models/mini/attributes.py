@@ -90,10 +90,17 @@ class AttributeReader:
     def __init__(self, encoder: MiniImageEncoder, weights: AttributeWeights) -> None:
         self._encoder, self._weights = encoder, weights
 
-    def read(self, pixels: AnyArray) -> Attributes:
-        """Return what `(H, W, 3)` uint8 tells: one pass of the encoder's network, and the pixels that it saw."""
-        picture = preprocess_image(pixels, IMAGE_SIZE)  # (3, S, S); thumbnails too, as in training
-        look = self._encoder.look(picture)
+    @property
+    def encoder_id(self) -> str:
+        """Whose features can be read."""
+        return self._encoder.encoder_id
+
+    def read(self, picture: Tensor, features: tuple[FloatArray, ...] = ()) -> Attributes:
+        """Return what a `prepared` picture `(3, S, S)` tells: its pixels, and what the encoder's network sees in them.
+
+        `features` are those of its embedding; without them, as for thumbnails, the picture goes through the network.
+        """
+        look = self._encoder.look(picture, features)
         colours = read_colours(seen_pixels(picture), look.activation, self._weights.colour_table)
         chances = colour_chances(colours.shares, self._weights)
         names = self._encoder.names
@@ -132,6 +139,11 @@ class AttributeReader:
 def load_attribute_reader(encoder: MiniImageEncoder | None = None) -> AttributeReader:
     """Return the reader, by default with an encoder of its own. Raises `CheckpointError` for a missing file."""
     return AttributeReader(encoder or load_picture_encoder(), load_attribute_weights(ATTRIBUTE_WEIGHTS))
+
+
+def prepared(pixels: AnyArray) -> Tensor:
+    """Return `(H, W, 3)` uint8 as the reader takes it, `(3, S, S)`: thumbnails, too, are magnified as in training."""
+    return preprocess_image(pixels, IMAGE_SIZE)
 
 
 def seen_pixels(picture: Tensor) -> AnyArray:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import CheckpointError
 from core.types import DecodedMedia, Embedding, FloatArray, Modality
+from models.devices import map_rows
 from models.mini.framing import frame_thing
 from models.mini.fused_network import FusedEfficientNet
 from models.mini.space import BlendedNames, blend_names
@@ -57,9 +58,20 @@ class FeatureNetwork:
     def __call__(self, pictures: Sequence[Tensor]) -> Tensor:
         return self._fused(pictures)
 
-    def maps(self, picture: Tensor) -> Tensor:
-        """Return the maps `(F, h, w)` of one picture `(3, H, W)`, whose means are its features."""
-        return self._fused.maps(picture[None])[0]
+    def look(self, pictures: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return features `(F,)` and activation `(h, w)` of each picture `(3, S, S)`.
+
+        The activation is high where the likeliest ImageNet class is seen: the maps, whose means are the features,
+        weighted by its row of the frozen classifier (Zhou et al. 2016).
+        """
+        return map_rows(self._look, pictures)
+
+    def _look(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self._fused.maps(picture[None])[0]  # (F, h, w)
+        features = maps.mean(dim=(1, 2))
+        rows, biases = self._class_weights
+        likeliest = rows[int((rows @ features + biases).argmax())]  # (F,)
+        return features, torch.einsum("fhw,f->hw", maps, likeliest)
 
     def class_weights(self) -> tuple[Tensor, Tensor]:
         """Return the frozen ImageNet classifier: `(1000, 1280)` and `(1000,)`."""
@@ -118,8 +130,7 @@ class Eye:
 class Look:
     """What one pass tells of a picture: its name, `features` `(F,)`, the `probabilities` `(K,)` of the names.
 
-    `activation` `(h, w)` is high where the likeliest ImageNet class is seen: the maps weighted by the row of the frozen
-    classifier (Zhou et al. 2016).
+    `activation` `(h, w)` is that of `FeatureNetwork.look`.
     """
 
     features: FloatArray
@@ -157,20 +168,33 @@ class MiniImageEncoder:
         return preprocess_image(media.array)
 
     def encode(self, batch: Sequence[Tensor]) -> list[Embedding]:
-        """Return one embedding with its confidence per picture; rows do not depend on their batch."""
-        blended = self.blend(batch)
-        return [
-            Embedding(vector=vector.numpy(), encoder_id=self.encoder_id, confidence=float(confidence))
-            for vector, confidence in zip(blended.vectors, blended.confidence, strict=True)
-        ]
+        """Return one embedding with its confidence per picture; rows do not depend on their batch.
 
-    def look(self, picture: Tensor) -> Look:
-        """Return what one preprocessed picture is called, where that is seen, and the features that say so."""
+        Its features are what `look` takes, but of a thumbnail there are none: experts look at those more closely.
+        """
         with torch.inference_mode():
-            maps = self._features.maps(picture)  # (F, h, w)
-            features = maps.mean(dim=(1, 2))
-            rows, biases = self._features.class_weights()
-            activation = torch.einsum("fhw,f->hw", maps, rows[int((rows @ features + biases).argmax())])
+            seen = self._features.look(batch)
+            blended = self._blended(batch, torch.stack([features for features, _ in seen]))
+            return [
+                Embedding(
+                    vector=vector.numpy(),
+                    encoder_id=self.encoder_id,
+                    confidence=float(confidence),
+                    features=tuple(part.numpy() for part in parts) if picture.shape[-1] == IMAGE_SIZE else (),
+                )
+                for picture, parts, vector, confidence in zip(
+                    batch, seen, blended.vectors, blended.confidence, strict=True
+                )
+            ]
+
+    def look(self, picture: Tensor, known: Sequence[FloatArray] = ()) -> Look:
+        """Return what one preprocessed picture is called, where that is seen, and the features that say so.
+
+        `known` are the features of its embedding: with them it need not go through the network again.
+        """
+        with torch.inference_mode():
+            parts = map(torch.tensor, known) if known else self._features.look([picture])[0]
+            features, activation = parts  # (F,), (h, w)
             eye = self._eyes[picture.shape[-1]]
             blended = eye.head(features[None])
             raw = eye.slope * float(blended.confidence[0]) + eye.bias
@@ -184,18 +208,23 @@ class MiniImageEncoder:
 
     def name_probabilities(self, batch: Sequence[Tensor]) -> Tensor:
         """Return the probabilities `(B, K)` of `names` for preprocessed pictures."""
-        sizes = torch.tensor([picture.shape[-1] for picture in batch])
         with torch.inference_mode():
-            features = self._features(batch)  # (B, F)
-            found = torch.empty(len(batch), len(self.names))
-            for size, eye in self._eyes.items():
-                found[sizes == size] = eye.head.probabilities(features[sizes == size])
-            return found
+            return self._probabilities(batch, self._features(batch))
 
     def blend(self, batch: Sequence[Tensor]) -> BlendedNames:
         """Return the vectors, calibrated confidences and nearest names of a batch; `nearest` indexes `names`."""
-        eyes = [self._eyes[picture.shape[-1]] for picture in batch]
         with torch.inference_mode():
-            blended = blend_names(self.name_probabilities(batch), eyes[0].head.name_vectors)
-            slopes, biases = (torch.tensor([getattr(eye, part) for eye in eyes]) for part in ("slope", "bias"))
-            return replace(blended, confidence=torch.sigmoid(slopes * blended.confidence + biases))
+            return self._blended(batch, self._features(batch))
+
+    def _blended(self, batch: Sequence[Tensor], features: Tensor) -> BlendedNames:
+        eyes = [self._eyes[picture.shape[-1]] for picture in batch]
+        blended = blend_names(self._probabilities(batch, features), eyes[0].head.name_vectors)
+        slopes, biases = (torch.tensor([getattr(eye, part) for eye in eyes]) for part in ("slope", "bias"))
+        return replace(blended, confidence=torch.sigmoid(slopes * blended.confidence + biases))
+
+    def _probabilities(self, batch: Sequence[Tensor], features: Tensor) -> Tensor:
+        sizes = torch.tensor([picture.shape[-1] for picture in batch])
+        found = torch.empty(len(batch), len(self.names))
+        for size, eye in self._eyes.items():
+            found[sizes == size] = eye.head.probabilities(features[sizes == size])
+        return found

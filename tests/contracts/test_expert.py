@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from cache_index.embedding_memo import EncodedMedium
 from core.errors import AppError, ConfigError
-from core.types import DecodedMedia, MediaBlob, Modality
+from core.types import DecodedMedia, Embedding, MediaBlob, Modality
+from engine.encoding.medium import MediumEncoding
 from engine.experts import EXPERTS, Expert, ExpertContext, ExpertMedium, ExpertOptions
 from models.tiny import load_tiny
 
@@ -35,12 +37,17 @@ def context(**options: object) -> ExpertContext:
     return ExpertContext(bundle=load_tiny(torch.float32), options=chosen, describe=describe)
 
 
+async def encode() -> MediumEncoding:
+    embedding = Embedding(vector=np.ones(2, dtype=np.float32), encoder_id="another")
+    return MediumEncoding(medium=EncodedMedium(embedding=embedding), stages_ms={})
+
+
 def blank_medium(modality: Modality) -> ExpertMedium:
     async def decode() -> DecodedMedia:
         return DecodedMedia(container="png", array=ARRAYS[modality], sample_rate_hz=8_000.0)
 
     blob = MediaBlob(modality=modality, container="png", data=b"", sha256="0")
-    return ExpertMedium(blob=blob, tenant="", decode=decode)
+    return ExpertMedium(blob=blob, tenant="", decode=decode, encode=encode)
 
 
 @asynccontextmanager
@@ -78,7 +85,8 @@ async def test_the_error_of_decoding_reaches_the_caller(name: str) -> None:
         raise AppError("the file is damaged")
 
     async with running(name) as expert:
-        medium = ExpertMedium(blob=blank_medium(next(iter(expert.modalities))).blob, tenant="", decode=undecodable)
+        blob = blank_medium(next(iter(expert.modalities))).blob
+        medium = ExpertMedium(blob=blob, tenant="", decode=undecodable, encode=encode)
         if name == "caption":  # it asks the model, which decodes for itself
             assert (await expert.read(medium)).text
             return

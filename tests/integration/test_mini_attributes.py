@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
+from models.mini.fused_network import FusedEfficientNet
 from tests.support.live_server import LiveServer, image_file, image_part, live_server, reply_text
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
@@ -47,6 +49,27 @@ def ask(server: LiveServer, question: str, *pictures: bytes, **fields: Any) -> t
     options = {"model": "mini", "max_tokens": 40, "temperature": 0, "ignore_eos": False, **fields}
     answer = server.chat([{"type": "text", "text": question}, *map(image_part, pictures)], bind=bind, **options)
     return reply_text(answer), answer.json()["bind"]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the sizes of the pictures that go through the picture network, as they do."""
+    sizes: list[int] = []
+    run = FusedEfficientNet.maps
+
+    def noted(network: FusedEfficientNet, picture: Tensor) -> Tensor:
+        sizes.append(picture.shape[-1])
+        return run(network, picture)
+
+    monkeypatch.setattr(FusedEfficientNet, "maps", noted)
+    return sizes
+
+
+def photo(quality: int) -> bytes:
+    """Return the cat with bytes that no other test sends."""
+    stored = io.BytesIO()
+    Image.open(SAMPLES / "cat.jpg").save(stored, "JPEG", quality=quality)
+    return stored.getvalue()
 
 
 def experts(bind: dict[str, Any]) -> list[str]:
@@ -120,6 +143,23 @@ def test_a_client_may_turn_it_off_or_ask_for_it(server: LiveServer) -> None:
     assert "bear" in said
     _, tools = ask(server, "What colour is it?", BEAR, tools=[TOOL])
     assert experts(tools) == []
+
+
+def test_a_picture_that_is_encoded_and_asked_about_goes_through_the_network_once(
+    server: LiveServer, passes: list[int]
+) -> None:
+    said, bind = ask(server, "What colour is it?", photo(91))
+    assert passes == [260]
+    assert said.endswith(" is brown.")
+    assert (bind["media"][0]["from_memo"], bind["experts"][0]["from_memo"]) == (False, False)
+
+
+def test_a_picture_that_is_remembered_is_asked_about_without_the_network(server: LiveServer, passes: list[int]) -> None:
+    named, _ = ask(server, "What is this?", photo(92))
+    said, bind = ask(server, "What colour is it?", photo(92))
+    assert passes == [260]
+    assert "cat" in named and said.endswith(" is brown.")
+    assert (bind["media"][0]["from_memo"], bind["experts"][0]["from_memo"]) == (True, False)
 
 
 def test_two_pictures_are_both_read(server: LiveServer) -> None:

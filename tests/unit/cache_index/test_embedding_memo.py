@@ -52,6 +52,18 @@ def test_the_least_recently_used_entry_goes_when_bytes_run_out() -> None:
     assert memo.stats().size_bytes == 3 * ENTRY_BYTES
 
 
+def test_what_an_encoder_saw_is_kept_as_a_copy_and_counts() -> None:
+    memo, saw = EmbeddingMemo(3 * ENTRY_BYTES), np.ones(8, np.float32)
+    medium = embedding()
+    memo.put(KEY, replace(medium, embedding=replace(medium.embedding, features=(saw,))))
+    saw[:] = 0
+    found = memo.get(KEY)
+    assert found is not None
+    assert found.embedding.features[0].tolist() == [1] * 8
+    assert not found.embedding.features[0].flags.writeable
+    assert memo.stats().size_bytes == ENTRY_BYTES + 32
+
+
 def test_putting_a_key_twice_counts_its_bytes_once() -> None:
     memo = EmbeddingMemo(3 * ENTRY_BYTES)
     memo.put(KEY, embedding(1))

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache_index.embedding_memo import EncodedMedium
 from core.errors import ConfigError, MediaDecodeError
-from core.types import ChatMessage, DecodedMedia, MediaBlob, Modality
+from core.types import ChatMessage, DecodedMedia, Embedding, MediaBlob, Modality
+from engine.encoding.medium import Decode, MediumEncoding
 from engine.experts import ExpertOptions
 from engine.experts.cleaning import DELIMITER, cleaned, shortened
 from engine.experts.context import with_context, with_room
@@ -147,6 +149,10 @@ def test_the_texts_stand_before_the_last_question_only() -> None:
     assert with_context(messages, [said("A")], wording.__getitem__) == tuple(messages)
 
 
+async def encode_nothing(blob: MediaBlob, decode: Decode) -> MediumEncoding:
+    raise AssertionError("nobody asked for an embedding")
+
+
 def blob_of(content: bytes) -> MediaBlob:
     intake = MediaIntake(MediaLimits())
     return intake.from_bytes(content, declared_type=None, expected=Modality.IMAGE, weight=1.0, param="image")
@@ -160,7 +166,7 @@ async def test_the_encoder_gets_the_same_pixels_with_and_without_experts(side_px
     await workers.start()
     try:
         alone = await workers.decode(blob)
-        shared = RequestDecoding(workers, [blob])
+        shared = RequestDecoding(workers, encode_nothing, [blob])
         for_expert, for_encoder = await shared.for_expert(blob), await shared.for_encoder(blob)
         assert np.array_equal(alone.array, for_encoder.array)
         assert for_expert.array.shape == (side_px, side_px, 3)
@@ -175,10 +181,38 @@ async def test_an_expert_that_reads_no_details_gets_the_encoders_pixels_from_one
     workers = DecodeWorkers(MediaLimits(), num_workers=1)
     await workers.start()
     try:
-        shared = RequestDecoding(workers, [])
+        shared = RequestDecoding(workers, encode_nothing, [])
         first, second = await asyncio.gather(shared.for_encoder(blob), shared.for_encoder(blob))
         assert first is second is await shared.for_encoder(blob)
         assert workers.stats().num_decoded == 1
+    finally:
+        await workers.stop()
+
+
+@pytest.mark.anyio
+async def test_an_embedding_is_made_once_for_a_request_and_its_experts() -> None:
+    blob = blob_of(picture(side_px=50))
+    workers = DecodeWorkers(MediaLimits(), num_workers=1)
+    shapes = []
+
+    async def encode(blob: MediaBlob, decode: Decode) -> MediumEncoding:
+        media = await decode(blob)
+        shapes.append(media.array.shape)
+        embedding = Embedding(vector=np.ones(2, np.float32), encoder_id="e")
+        return MediumEncoding(medium=EncodedMedium(embedding=embedding), stages_ms={"encode": 1.0})
+
+    await workers.start()
+    try:
+        shared = RequestDecoding(workers, encode, [])
+        first, second = await asyncio.gather(shared.encode(blob), shared.encode(blob))
+        late = await shared.encode(blob)
+        assert shapes == [(50, 50, 3)]
+        assert first.medium is second.medium is late.medium
+        assert [(e.from_memo, dict(e.stages_ms)) for e in (first, second, late)] == [
+            (False, {"encode": 1.0}),
+            (True, {}),
+            (True, {}),
+        ]
     finally:
         await workers.stop()
 

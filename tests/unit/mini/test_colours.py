@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from core.errors import CheckpointError
 from core.types import AnyArray, FloatArray
@@ -15,11 +18,15 @@ from models.mini.attributes import (
     colour_chances,
     load_attribute_reader,
     load_attribute_weights,
+    prepared,
     said_colours,
     setting_chances,
 )
 from models.mini.colours import ThingColours, bins, connected_to_border, oklab, read_colours, stretched
+from models.mini.encoder import preprocess_image
+from models.mini.loader import load_picture_encoder
 
+SAMPLES = Path(__file__).parents[3] / "docs" / "samples"
 RGB = {
     "black": (20, 20, 22), "white": (252, 252, 252), "grey": (128, 128, 128), "red": (200, 25, 30),
     "orange": (245, 130, 25), "yellow": (245, 220, 40), "green": (40, 140, 50), "blue": (30, 70, 190),
@@ -135,13 +142,25 @@ def test_setting_chances_do_not_depend_on_the_length_of_the_features(weights: At
 
 
 def test_a_drawn_square_is_read_whole(reader: AttributeReader) -> None:
-    found = reader.read(square(RGB["red"], (255, 255, 255)))
+    found = reader.read(prepared(square(RGB["red"], (255, 255, 255))))
     assert found.colours == ("red",)
     assert found.background == ("white",)
     assert "white" in found.palette
     assert found.setting == ""
-    grey = reader.read(square((90, 90, 90), (255, 255, 255)))
+    grey = reader.read(prepared(square((90, 90, 90), (255, 255, 255))))
     assert not grey.has_colours
+
+
+def test_what_the_encoder_saw_tells_the_same_as_another_look() -> None:
+    encoder = load_picture_encoder()
+    reader = load_attribute_reader(encoder)
+    photos = [np.asarray(Image.open(SAMPLES / name).convert("RGB")) for name in ("cat.jpg", "coffee.jpg", "beach.webp")]
+    batch = [preprocess_image(pixels) for pixels in photos]
+    cat, coffee, thumbnail = encoder.encode(batch)
+    assert thumbnail.features == ()
+    for pixels, embedding in zip(photos, (cat, coffee), strict=False):
+        assert reader.read(prepared(pixels), embedding.features) == reader.read(prepared(pixels))
+    assert reader.read(prepared(photos[0]), coffee.features) != reader.read(prepared(photos[0]))
 
 
 def test_weights_of_something_else_are_refused() -> None:
