@@ -63,6 +63,17 @@ class ConditionSlots:
             return None
         return self._table.values[index]
 
+    def all_constants(self) -> tuple[Tensor, list[int]]:
+        """Return `(A, slots, H, Dh)`, the constants of all layers that have some, and each decoder layer's row, or -1.
+
+        One row of nothing stands for all where what is added is no constant.
+        """
+        config = self._decoder.config
+        if self._table is None or self._table.keys is not None:
+            return self._weight.new_zeros(1, 1, config.num_heads, config.head_width), [-1] * config.num_layers
+        rows = (self._table.at(layer) for layer in range(config.num_layers))
+        return self._table.values, [-1 if row is None else row for row in rows]
+
     @property
     def add_constants(self) -> bool:
         """Say whether constants are all that any condition adds."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from core.types import AnyArray
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+_ROTATED = 64  # channels that share their values before 8 bits round them; beyond, little is won
 _FLAGS = {"reassoc", "contract", "nsz", "arcp"}  # no `nnan`: a row that turns to NaN must show it
 
 
@@ -53,7 +54,7 @@ def widen(value: Any) -> Any:
     """Return a stored value as float32; compiled code only."""
 
 
-def _narrow(value: Any, like: Any) -> Any:
+def narrow(value: Any, like: Any) -> Any:
     """Return a float32 as an array `like` stores it, rounded to nearest even; compiled code only."""
 
 
@@ -68,9 +69,9 @@ def _widen_overload(value: Any) -> Any:
     return shift if value == numba.types.uint16 else keep
 
 
-@overload(_narrow, inline="always")
+@overload(narrow, inline="always")
 def _narrow_overload(value: Any, like: Any) -> Any:
-    def narrow(value: Any, like: Any) -> Any:
+    def cut(value: Any, like: Any) -> Any:
         bits = np.float32(value).view(np.uint32)
         odd = (bits >> np.uint32(16)) & np.uint32(1)
         return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
@@ -78,7 +79,7 @@ def _narrow_overload(value: Any, like: Any) -> Any:
     def keep(value: Any, like: Any) -> Any:
         return value
 
-    return narrow if like.dtype == numba.types.uint16 else keep
+    return cut if like.dtype == numba.types.uint16 else keep
 
 
 @helper
@@ -106,13 +107,13 @@ def add_and_norm(x: AnyArray, delta: AnyArray, weight: AnyArray, eps: float, out
     for n in range(num_rows):
         squares = np.float32(0)
         for i in range(width):
-            stored = _narrow(widen(x[n, i]) + widen(delta[n, i]), x)
+            stored = narrow(widen(x[n, i]) + widen(delta[n, i]), x)
             x[n, i] = stored
             value = widen(stored)
             squares += value * value
         scale = np.float32(1) / np.sqrt(squares / np.float32(width) + np.float32(eps))
         for i in range(width):
-            out[n, i] = _narrow(widen(x[n, i]) * scale * widen(weight[i]), out)
+            out[n, i] = narrow(widen(x[n, i]) * scale * widen(weight[i]), out)
 
 
 @compiled
@@ -123,7 +124,7 @@ def gate_with_silu(both: AnyArray, out: AnyArray) -> None:
         for i in range(width):
             gate = widen(both[n, i])
             up = widen(both[n, width + i])
-            out[n, i] = _narrow(gate / (np.float32(1) + exp(-gate)) * up, out)
+            out[n, i] = narrow(gate / (np.float32(1) + exp(-gate)) * up, out)
 
 
 @compiled
@@ -152,11 +153,11 @@ def turn_and_store(
             for i in range(half):
                 cos, sin = turns[n, 0, i], turns[n, 1, i]
                 low, high = widen(heads[n, head, i]), widen(heads[n, head, half + i])
-                target[i] = _narrow(low * cos - high * sin, keys)
-                target[half + i] = _narrow(high * cos + low * sin, keys)
+                target[i] = narrow(low * cos - high * sin, keys)
+                target[half + i] = narrow(high * cos + low * sin, keys)
         for h in range(num_kv_heads):
             for i in range(width):
-                values[slot, position, h, i] = heads[n, num_heads + num_kv_heads + h, i]
+                values[slot, position, h, i] = narrow(widen(heads[n, num_heads + num_kv_heads + h, i]), values)
 
 
 @helper
@@ -273,7 +274,7 @@ def attend_rows(
             _attend(query, kv, where, width, group, (scores, total))
         for head in range(num_heads):
             for i in range(width):
-                out[n, head, i] = _narrow(total[head, i], out)
+                out[n, head, i] = narrow(total[head, i], out)
 
 
 @compiled
@@ -286,7 +287,7 @@ def add_constants(rows: tuple[int, int], out: AnyArray, constants: AnyArray, nam
         for head in range(num_heads):
             for i in range(width):
                 value = widen(out[n, head, i]) + widen(constants[names[n], head, i])
-                out[n, head, i] = _narrow(value, out)
+                out[n, head, i] = narrow(value, out)
 
 
 @compiled
@@ -331,29 +332,42 @@ def _rotate(values: Any, run: Any) -> None:
             low_half[i], high_half[i] = total, difference
 
 
-@compiled
-def rotate_and_round(x: AnyArray, run: int, levels: AnyArray, scales: AnyArray) -> None:
-    """Write rows of `x` `(N, K)`, rotated, as 8-bit levels around 128 `(N, K)` with a scale each `(N,)`.
+@helper
+def rotated_together(width: Any) -> Any:
+    """Return how many of `width` channels share their values in 8 bits: the largest power of two up to 64."""
+    return min(width & -width, _ROTATED)
 
-    Places that are `run` apart are rotated together, K / run of them, a power of two. Few channels of a LLaMA carry
-    values a hundred times the others'; rotated they are shared out, and 8 bits hold the rest better.
+
+@helper
+def round_values(values: Any, levels: Any) -> Any:
+    """Rotate float32 `values` `(K,)` in place, write them as `levels` `(K,)` around 128, and return their scale.
+
+    Few channels of a LLaMA carry values a hundred times the others'; rotated in groups they are shared out, and 8 bits
+    hold the rest better.
     """
+    _rotate(values, len(values) // rotated_together(len(values)))
+    extreme = np.int32(0)
+    for i in range(len(values)):
+        extreme = max(extreme, np.int32(np.float32(values[i]).view(np.int32) & np.int32(0x7FFFFFFF)))
+    if extreme >= np.int32(0x7F800000):  # not finite: the product must show it
+        levels[:] = 128
+        return np.float32(np.nan)
+    scale = max(np.int32(extreme).view(np.float32), np.float32(1e-30)) / np.float32(127)
+    sharpness = np.float32(1) / scale
+    for i in range(len(values)):
+        levels[i] = np.uint8(np.int32(values[i] * sharpness + np.float32(128.5)))  # dropping the fraction rounds
+    return scale
+
+
+@compiled
+def rotate_and_round(x: AnyArray, levels: AnyArray, scales: AnyArray) -> None:
+    """Write rows of `x` `(N, K)`, rotated, as 8-bit levels around 128 `(N, K)` with a scale each `(N,)`."""
     num_rows, width = x.shape
     values = np.empty(width, np.float32)
     for n in range(num_rows):
         for i in range(width):
             values[i] = widen(x[n, i])
-        _rotate(values, run)
-        extreme = np.int32(0)
-        for i in range(width):
-            extreme = max(extreme, np.int32(np.float32(values[i]).view(np.int32) & np.int32(0x7FFFFFFF)))
-        if extreme >= np.int32(0x7F800000):  # not finite: the product must show it
-            scales[n], levels[n] = np.float32(np.nan), 128
-            continue
-        scales[n] = max(np.int32(extreme).view(np.float32), np.float32(1e-30)) / np.float32(127)
-        sharpness = np.float32(1) / scales[n]
-        for i in range(width):
-            levels[n, i] = np.uint8(np.int32(values[i] * sharpness + np.float32(128.5)))  # dropping the fraction rounds
+        scales[n] = round_values(values, levels[n])
 
 
 @compiled
@@ -362,7 +376,7 @@ def scale_rows(products: AnyArray, scales: AnyArray, out: AnyArray) -> None:
     num_rows, width = out.shape
     for n in range(num_rows):
         for i in range(width):
-            out[n, i] = _narrow(products[n, i] * scales[n], out)
+            out[n, i] = narrow(products[n, i] * scales[n], out)
 
 
 @helper

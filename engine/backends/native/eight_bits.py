@@ -12,12 +12,20 @@ from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.cpu_kernels import raw
 from engine.backends.native.linears import ByRows, Int8Linear
+from engine.backends.native.vnni import VnniLinear, Weights8
 
 
 def crowd_ways(linears: Sequence[nn.Module]) -> tuple[Int8Linear, ...]:
     """Return the 8-bit ways of a block's linears for many replies; none when one of them has no such way."""
     ways = [linear.crowd for linear in linears if isinstance(linear, ByRows)]
-    found = [way for way in ways if way is not None]
+    found = [way for way in ways if isinstance(way, Int8Linear)]
+    return tuple(found) if len(found) == len(linears) else ()
+
+
+def packed_ways(linears: Sequence[nn.Module]) -> tuple[Weights8, ...]:
+    """Return the 8-bit weights of a block's linears as our own kernels take them; none when one of them has none."""
+    ways = [linear.crowd for linear in linears if isinstance(linear, ByRows)]
+    found = [way.weights for way in ways if isinstance(way, VnniLinear)]
     return tuple(found) if len(found) == len(linears) else ()
 
 
@@ -34,7 +42,7 @@ class EightBitProducts:
     def __call__(self, way: Int8Linear, x: Tensor) -> AnyArray:
         """Return `(N, rows)`, bfloat16 as its bits, of `x` `(num_rows, K)`."""
         levels, used = self._levels_of(x.shape[1])
-        kernels.rotate_and_round(raw(x)[: self._num_tokens], way.run, used, self._scales)
+        kernels.rotate_and_round(raw(x)[: self._num_tokens], used, self._scales)
         products = way.multiply(levels)[: self._num_tokens]
         width = products.shape[1]
         if width not in self._products:

@@ -6,9 +6,10 @@ more time on dispatch and on attention over padded slots than on the products.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -21,11 +22,15 @@ from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.cpu_kernels import raw
-from engine.backends.native.eight_bits import EightBitProducts, crowd_ways
+from engine.backends.native.crew import Crew
+from engine.backends.native.crowd import CrowdLayers, packed_output
+from engine.backends.native.crowd_stages import Places
+from engine.backends.native.eight_bits import EightBitProducts, crowd_ways, packed_ways
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.layered_prefill import LayerSpan
 from engine.backends.native.linears import (
     CROWD,
+    OWN_CROWD,
     ByRows,
     Int8Linear,
     LinearFunction,
@@ -121,19 +126,22 @@ def _multiply(way: LinearFunction, x: Tensor) -> AnyArray:
 class FusedDecoder:
     """Runs steps of running replies and prompt chunks together; belongs to the loop's thread."""
 
-    def __init__(self, decoder: Llama, cache: KVCache, conditions: ConditionSlots, *, num_threads: int) -> None:
+    def __init__(self, decoder: Llama, cache: KVCache, conditions: ConditionSlots, crew: Crew) -> None:
         self._decoder = decoder
         self._cache = cache
         self._conditions = conditions
-        self._num_threads = num_threads
-        self._helpers = ThreadPoolExecutor(max(1, num_threads - 1), thread_name_prefix="attention")
+        self._crew = crew
         self._frequencies = decoder.frequencies.float().numpy()  # (Dh / 2,)
         self._final_norm = raw(decoder.norm.weight.detach())
         blocks = [cast(Block, block) for block in decoder.layers]
         self.max_few = max(max_few_rows(linear) for block in blocks for linear in block.linears())
         self._is_packed = any(isinstance(linear, ByRows) for block in blocks for linear in block.linears())
         self._layers = [self._layer(index, block) for index, block in enumerate(blocks)]
-        self._has_crowd = all(layer.crowd for layer in self._layers)
+        packed = [packed_ways(block.linears()) for block in blocks]
+        self._crowd = CrowdLayers(decoder, cache, conditions, packed) if all(packed) else None
+        has_crowd = all(layer.crowd for layer in self._layers)
+        self._least_crowd = OWN_CROWD if self._crowd else CROWD if has_crowd else sys.maxsize
+        self._output = packed_output(decoder.output)
         self._scratch = self._allocate(cache.keys.shape[1])
         self._passing: _Pass | None = None
 
@@ -164,11 +172,15 @@ class FusedDecoder:
         num_rows = product_rows(len(x)) if self._is_packed else len(x)
         if num_rows > len(self._scratch.normed):
             self._scratch = self._allocate(num_rows)
-        is_crowd = self._has_crowd and len(plan.rows) >= CROWD
-        return _Pass(self._step(plan), num_rows, is_crowd, x, np.zeros_like(raw(x)))
+        is_crowd = len(plan.rows) >= self._least_crowd
+        nothing = self._crowd.new_delta(len(x)) if self._crowd is not None and is_crowd else np.zeros_like(raw(x))
+        return _Pass(self._step(plan), num_rows, is_crowd, x, nothing)
 
     def _pass_through(self, layers: range, passing: _Pass) -> None:
         """Take the tokens through some layers."""
+        if passing.is_crowd and self._crowd is not None:
+            self._pass_through_crowd(self._crowd, layers, passing)
+            return
         state, num_rows, eps = raw(passing.x), passing.num_rows, self._decoder.config.norm_eps
         num_tokens = len(state)
         # Products take num_rows rows, of which the first N count; everything else takes N.
@@ -190,11 +202,28 @@ class FusedDecoder:
             delta = multiply(w2, hidden)[:num_tokens]  # (N, D)
         passing.delta = delta
 
+    def _pass_through_crowd(self, crowd: CrowdLayers, layers: range, passing: _Pass) -> None:
+        """Take the tokens of many replies through some layers, with prompt chunks attended to between the stages."""
+        step, num_tokens = passing.step, len(passing.x)
+        scratch = self._scratch.first(num_tokens)
+        num_attending = step.num_decode if step.chunks else num_tokens
+        places = Places(step.turns, step.places, step.names, num_attending)
+        memory = raw(passing.x), passing.delta, raw(scratch.queries), raw(scratch.mixed)
+        between = partial(self._attend_chunks, step=step, scratch=scratch) if step.chunks else None
+        crowd.pass_through(layers, self._crew, places, memory, between)
+
     def _end(self, passing: _Pass) -> Tensor:
         normed = self._scratch.first(len(passing.x)).normed
+        delta = np.ascontiguousarray(passing.delta[: len(normed), : normed.shape[1]])  # a crowd's is padded
         eps = self._decoder.config.norm_eps
-        kernels.add_and_norm(raw(passing.x), passing.delta, self._final_norm, eps, raw(normed))
+        kernels.add_and_norm(raw(passing.x), delta, self._final_norm, eps, raw(normed))
         return normed
+
+    def output(self, hidden: Tensor) -> Tensor:
+        """Return the logits `(B, V)` of hidden states `(B, D)`."""
+        if self._output is None:
+            return cast(Tensor, self._decoder.output(hidden))
+        return self._output(hidden, self._crew)
 
     def attend(self, queries: Tensor, layer: int, places: AnyArray) -> Tensor:
         """Return `(N, H, Dh)`: what turned queries find in their slots, for a step with more than constants to add."""
@@ -223,21 +252,28 @@ class FusedDecoder:
             return
         rows = step.num_decode, num_tokens
         kernels.turn_and_store(rows, heads, step.turns, layer.kv, step.places, queries_array)
+        self._attend_chunks(index, step, scratch)
+
+    def _attend_chunks(self, index: int, step: _Step, scratch: _Scratch) -> None:
+        """Fill `mixed` for the tokens of prompt chunks, whose keys and values are stored."""
+        num_tokens, _, width = scratch.mixed.shape
         for chunk in step.chunks:
             queries = scratch.queries[chunk.tokens]
             grouped = queries.view(len(queries), -1, self._cache.num_groups, width)  # (n, Hkv, G, Dh)
             scratch.mixed[chunk.tokens] = chunk.attend(index, grouped, self._cache).flatten(1, 2)
-        kernels.add_constants(rows, mixed_array, layer.constants, shared[2])
+        layer, rows = self._layers[index], (step.num_decode, num_tokens)
+        kernels.add_constants(rows, raw(scratch.mixed), layer.constants, step.shared(layer)[2])
 
     def _share(self, attended: AnyArray, work: Callable[[tuple[int, int]], None]) -> None:
         """Do the work of all rows, on every thread when there is enough: `attended` `(N,)` tokens by row."""
         num_rows, done = len(attended), np.cumsum(attended)
-        if self._num_threads == 1 or num_rows == 1 or done[-1] < _SHARED_TOKENS:
+        num_threads = self._crew.num_threads
+        if num_threads == 1 or num_rows == 1 or done[-1] < _SHARED_TOKENS:
             work((0, num_rows))
             return
-        shares = np.arange(1, self._num_threads) * done[-1] / self._num_threads
+        shares = np.arange(1, num_threads) * done[-1] / num_threads
         spans = [span for span in pairwise((0, *np.searchsorted(done, shares).tolist(), num_rows)) if span[0] < span[1]]
-        others = [self._helpers.submit(work, span) for span in spans[1:]]
+        others = [self._crew.submit(work, span) for span in spans[1:]]
         work(spans[0])
         for other in others:
             other.result()

@@ -8,7 +8,6 @@ arithmetic is faster still and rounds more: `auto` takes it for the output layer
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -22,21 +21,23 @@ from core.errors import ConfigError
 from core.types import AnyArray
 from engine.backends import WeightsDtype
 from engine.backends.native import cpu_kernels as kernels
-from engine.backends.native.cpu_kernels import raw
+from engine.backends.native import vnni
+from engine.backends.native.cpu_kernels import raw, rotated_together
+from engine.backends.native.vnni import VnniLinear
 from models.llama.model import Block, Llama
 
 LinearFunction = Callable[[Tensor], Tensor]
-Way = TypeVar("Way", "PackedLinear", "Int4Linear", "Int8Linear")
+Way = TypeVar("Way", "PackedLinear", "Int4Linear", "Int8Linear", "VnniLinear")
 GROUP = 32  # weights that share a scale and an offset
 LEVELS = 15
 _overloads = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _linear_pointwise = cast(Any, _overloads and _overloads.default)  # looked up once: that costs as much as a product
 _quantized = getattr(torch.ops.onednn, "qlinear_pointwise", None)
 _qlinear_pointwise = cast(Any, _quantized and _quantized.default)
-_ROTATED = 64  # channels that share their values before 8 bits round them; beyond, little is won
 _ROWS_HINT = 32  # any value gives the same layout for these shapes; rows per step is what it means
 _K_TILES = 1  # tiles of the inner dimension in the packed 4-bit layout; the CPU kernel ignores it
 CROWD = 8  # replies at once from which 8-bit rows serve a step
+OWN_CROWD = 5  # the same with our own kernels, which take half as long as any other way
 _FEW_ROWS = (1, 2, 3, 4, 6, 8)  # beyond, arithmetic decides
 _ALL_ROWS = 1 << 30
 _EXACT_ROWS = 16
@@ -115,13 +116,13 @@ class Int8Linear:
     def __init__(self, linear: nn.Linear) -> None:
         weight = linear.weight.detach()
         num_rows, width = weight.shape
-        points = rotated_together(width)
-        self.run = width // points  # how far apart the channels lie that are rotated together
         levels, scales = np.empty((num_rows, width), dtype=np.uint8), np.empty(num_rows, dtype=np.float32)
-        kernels.rotate_and_round(raw(weight), self.run, levels, scales)
+        kernels.rotate_and_round(raw(weight), levels, scales)
         rounded = torch.from_numpy((levels ^ 128).view(np.int8))  # levels lie around 128
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, [_ROWS_HINT, width])
-        self._scale = torch.from_numpy(scales / points)  # both sides are rotated by a matrix of ones: H H = points I
+        self._scale = torch.from_numpy(
+            scales / rotated_together(width)
+        )  # both sides are rotated by a matrix of ones: H H = points I
         self._zeros = torch.zeros(num_rows, dtype=torch.int64)
         self.bias = None if linear.bias is None else linear.bias.detach()
 
@@ -135,17 +136,12 @@ class Int8Linear:
     def __call__(self, x: Tensor) -> Tensor:
         flat = x if x.dim() == 2 else x.flatten(0, -2)  # (N, K)
         levels, scales = torch.empty(flat.shape, dtype=torch.uint8), np.empty(len(flat), dtype=np.float32)
-        kernels.rotate_and_round(raw(flat), self.run, levels.numpy(), scales)
+        kernels.rotate_and_round(raw(flat), levels.numpy(), scales)
         products = self.multiply(levels)
         out = flat.new_empty(products.shape)
         kernels.scale_rows(products, scales, raw(out))
         out = out if x.dim() == 2 else out.view(*x.shape[:-1], -1)
         return out if self.bias is None else out.add_(self.bias)
-
-
-def rotated_together(width: int) -> int:
-    """Return how many of `width` channels share their values in 8 bits: the largest power of two up to 64."""
-    return math.gcd(width, _ROTATED)
 
 
 def split_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +168,7 @@ class ByRows(nn.Module):
     """
 
     def __init__(
-        self, few: LinearFunction, many: LinearFunction, *, max_few: int, crowd: Int8Linear | None = None
+        self, few: LinearFunction, many: LinearFunction, *, max_few: int, crowd: Int8Linear | VnniLinear | None = None
     ) -> None:
         super().__init__()
         self._few = few
@@ -249,6 +245,7 @@ class _Ways:
         self._made: dict[tuple[type, nn.Linear], Any] = {}  # what was timed is not made again
         self._max_few = 0
         self._has_int8 = bool(torch.cpu._is_vnni_supported())
+        self._has_own_kernels = vnni.is_supported() and all(linear.in_features % vnni.DEPTH == 0 for linear in inner)
         self._has_crowd = False
         if dtype == "int4":
             self._max_few = _ALL_ROWS
@@ -262,22 +259,26 @@ class _Ways:
         if self._dtype in ("int8", "int4"):
             return self._dtype
         few = f"int4 up to {self._max_few} rows, else bfloat16" if self._max_few else "bfloat16"
-        crowd = f", int8 from {CROWD} replies at once" if self._has_crowd else ""
+        least = OWN_CROWD if self._has_own_kernels else CROWD
+        crowd = f", int8 from {least} replies at once" if self._has_crowd else ""
         return few + crowd + (", int8 output layer" if self._dtype == "auto" and self._has_int8 else "")
 
     def replace(self, linear: nn.Linear, *, is_output: bool) -> ByRows:
         """Return what stands for one linear."""
         if self._dtype == "int8" or (is_output and self._dtype != "bfloat16" and self._has_int8):
-            whole: LinearFunction = self._make(Int8Linear, linear)
+            whole: LinearFunction = self._eight_bits(linear) if is_output else self._make(Int8Linear, linear)
             return ByRows(whole, whole, max_few=0)
         many: LinearFunction = self._make(PackedLinear, linear)
         if is_output:
             return ByRows(many, many, max_few=0)
-        crowd = self._make(Int8Linear, linear) if self._has_crowd and linear.bias is None else None
+        crowd = self._eight_bits(linear) if self._has_crowd and linear.bias is None else None
         few = self._make(Int4Linear, linear) if self._max_few else None
         if few is None or (self._dtype == "auto" and not few.is_exact):
             return ByRows(many, many, max_few=0, crowd=crowd)
         return ByRows(few, few if self._max_few == _ALL_ROWS else many, max_few=self._max_few, crowd=crowd)
+
+    def _eight_bits(self, linear: nn.Linear) -> Int8Linear | VnniLinear:
+        return self._make(VnniLinear, linear) if self._has_own_kernels else self._make(Int8Linear, linear)
 
     def _make(self, way: type[Way], linear: nn.Linear) -> Way:
         key = (way, linear)
@@ -306,7 +307,7 @@ class _Ways:
         """Say whether 8-bit products are the faster ones for a crowd, measured here."""
         inputs = [torch.zeros(2 * CROWD, linear.in_features, dtype=torch.bfloat16) for linear in linears]
         levels = [torch.full(x.shape, 128, dtype=torch.uint8) for x in inputs]
-        eight = [self._make(Int8Linear, linear).multiply for linear in linears]
+        eight = [self._eight_bits(linear).multiply for linear in linears]
         many = [self._make(PackedLinear, linear) for linear in linears]
         return _best_seconds(eight, levels) < _best_seconds(many, inputs)
 

@@ -18,10 +18,11 @@ from engine.backends.native.adjustment import adjust
 from engine.backends.native.attention import BatchAttention
 from engine.backends.native.conditions import ConditionSlots
 from engine.backends.native.cpu_kernels import raw
+from engine.backends.native.crew import Crew
 from engine.backends.native.fused import FusedDecoder, supports
 from engine.backends.native.graphs import DecodeGraphs
 from engine.backends.native.kv_cache import KVCache
-from engine.backends.native.linears import fastest_thread_count, prepare_linears
+from engine.backends.native.linears import CROWD, fastest_thread_count, prepare_linears
 from engine.backends.native.prompt_scores import score_prompts
 from engine.backends.native.sampler import most_likely, sample
 from engine.backends.native.scheduler import Row, Sample, StepPlan, TokenSequence
@@ -49,29 +50,37 @@ class NativeRunner:
         self._fused: FusedDecoder | None = None
         self._graphs: DecodeGraphs | None = None
         if supports(decoder):
-            self._fused = FusedDecoder(decoder, self._cache, self._conditions, num_threads=self._num_threads)
+            self._fused = FusedDecoder(decoder, self._cache, self._conditions, Crew(self._num_threads))
         elif is_cuda:
             self._graphs = DecodeGraphs(decoder, self._cache, self._conditions, captures=captures_graphs)
+        self._output = decoder.output if self._fused is None else self._fused.output
         self._few_threads: int | None = None
         is_layered = self._fused is not None and self._conditions.add_constants
         self.num_layers = decoder.config.num_layers if is_layered else 1
         self.few_rows = 0 if self._fused is None else self._fused.max_few
 
     def prepare(self) -> None:
-        """Choose the threads, and run a prompt and a token in slot 0, which compiles the kernels before they are used.
+        """Choose the threads, and run a prompt, a token and a crowd, which compiles the kernels before they are used.
 
-        Compiling takes a quarter of a minute when no earlier process has left its machine code on disk.
+        Compiling takes half a minute when no earlier process has left its machine code on disk.
         """
         self._use_threads(1)
         if self._fused is None:
             return
-        trial = cast(TokenSequence, SimpleNamespace(slot=0))
-        for plan in (StepPlan((), (Row(trial, 0, 2, True),)), StepPlan((Row(trial, 2, 1, True),), ())):
+        trials = [cast(TokenSequence, SimpleNamespace(slot=slot)) for slot in range(self._cache.keys.shape[1])]
+        crowd = tuple(Row(trial, 3, 1, True) for trial in trials[:CROWD])
+        alone = trials[0]
+        for plan in (
+            StepPlan((), (Row(alone, 0, 2, True),)),
+            StepPlan((Row(alone, 2, 1, True),), ()),
+            StepPlan(crowd, ()),
+        ):
             token_ids = torch.zeros(sum(row.length for row in plan.rows), dtype=torch.int64)
-            logits = self._decoder.output(self._fused.forward(token_ids, plan))
+            logits = self._fused.output(self._fused.forward(token_ids, plan))
             options, drawn = np.zeros((len(logits), 5)), np.empty(len(logits), dtype=np.int64)
             cpu_sampling.draw(raw(logits), np.arange(len(logits)), options, drawn)
-        self._cache.discard(0)
+        for trial in crowd:
+            self._cache.discard(trial.sequence.slot)
 
     def check(self, sampling: SamplingParams) -> None:
         """Every parameter is honoured."""
@@ -97,10 +106,10 @@ class NativeRunner:
             hidden = self._forward(plan, token_ids)  # (N, D)
             if hidden is None:  # more layers follow
                 return []
-            score_prompts(plan, hidden, self._decoder.output)
+            score_prompts(plan, hidden, self._output)
             if not sampling_rows:
                 return []
-            logits = self._decoder.output(self._last_tokens(plan, hidden))  # (B, V)
+            logits = self._output(self._last_tokens(plan, hidden))  # (B, V)
         samples = self._samples(logits, sampling_rows)
         if any(not math.isfinite(drawn.logprob) or drawn.token_id < 0 for drawn in samples):
             self._erase(plan)

@@ -81,7 +81,7 @@ def test_a_rotated_row_in_8_bits_keeps_small_channels_beside_a_large_one(dtype: 
     x[:, 5] = 300.0
     x = x.to(dtype)
     levels, scales = np.empty((3, 192), dtype=np.uint8), np.empty(3, dtype=np.float32)
-    kernels.rotate_and_round(raw(x), 3, levels, scales)
+    kernels.rotate_and_round(raw(x), levels, scales)
     restored = (torch.from_numpy(levels).float() - 128) * torch.from_numpy(scales)[:, None]
     restored = (hadamard(64) @ restored.view(3, 64, 3) / 64).flatten(1)  # its own inverse but for the 64
     alone = (x.float() / 300 * 127).round() * 300 / 127  # what 8 bits make of the row unrotated

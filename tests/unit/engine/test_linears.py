@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
+from engine.backends.native import vnni
 from engine.backends.native.linears import (
     GROUP,
     ByRows,
@@ -17,6 +18,8 @@ from engine.backends.native.linears import (
 from tests.support.tiny_engine import tiny_decoder
 
 WAYS: list[tuple[type, float]] = [(PackedLinear, 0.01), (Int8Linear, 0.03), (Int4Linear, 0.15)]
+if vnni.is_supported():
+    WAYS.append((vnni.VnniLinear, 0.03))
 
 
 def on_sixteen_levels(num_rows: int, width: int) -> Tensor:
