@@ -95,5 +95,5 @@ def test_a_row_that_is_not_finite_shows_it_after_8_bits(value: float, dtype: tor
     x = torch.zeros(2, 64, dtype=dtype)
     x[1, 3] = value
     levels, scales = np.empty((2, 64), dtype=np.uint8), np.empty(2, dtype=np.float32)
-    kernels.rotate_and_round(raw(x), 1, levels, scales)
+    kernels.rotate_and_round(raw(x), levels, scales)
     assert np.isfinite(scales[0]) and np.isnan(scales[1])
