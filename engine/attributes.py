@@ -12,6 +12,7 @@ from engine.prompting import last_question
 from models.bundle import ModelBundle
 from models.mini.attribute_questions import AttributeQuestion, attribute_question
 from models.mini.attribute_words import BACKGROUND, answer, told
+from models.mini.kinds import Kinds, Relation
 
 EXPERT = "attributes"
 
@@ -30,6 +31,7 @@ class AttributeTeller:
 
     def __init__(self, bundle: ModelBundle) -> None:
         self._condition, self._verdicts = bundle.attribute_condition, bundle.verdicts
+        self._kinds = bundle.part_names.kinds if bundle.part_names is not None else Kinds({})
 
     def called_for(self, request: ChatRequest, *, concerns_media: bool) -> tuple[str, ...]:
         """Return the expert when the last question is about a colour or setting that this model must be told.
@@ -54,8 +56,9 @@ class AttributeTeller:
         attributes = reports[place].attributes
         if attributes is None:
             return None
-        is_shown = await asyncio.to_thread(self._is_shown, question, vector)
-        sentence = answer(attributes, question, is_shown=is_shown)
+        relation = self._kinds.relation(question.thing, attributes.name)
+        is_shown = await asyncio.to_thread(self._is_shown, question, vector, relation)
+        sentence = answer(attributes, question, is_shown=is_shown, is_rival=relation == "rival")
         at = max(at for at, message in enumerate(request.messages) if message.role == "user")
         turn = replace(request.messages[at], text=told(sentence, request.messages[at].text))
         messages = (*request.messages[:at], turn, *request.messages[at + 1 :])
@@ -67,8 +70,8 @@ class AttributeTeller:
             return None
         return attribute_question(last_question(request.messages))
 
-    def _is_shown(self, question: AttributeQuestion, vector: FloatArray) -> bool:
-        """Judge whether the thing that is asked about is what the picture shows."""
-        if not question.thing or question.thing in BACKGROUND or self._verdicts is None:
+    def _is_shown(self, question: AttributeQuestion, vector: FloatArray, relation: Relation) -> bool:
+        """Judge whether the thing that is asked about is what the picture shows, or may be a part of it."""
+        if not question.thing or question.thing in BACKGROUND or self._verdicts is None or relation == "same":
             return True
-        return self._verdicts.is_shown(question.thing, vector)
+        return self._verdicts.is_shown(question.thing, vector, surely=relation in ("rival", "other"))

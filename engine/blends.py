@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from core.types import ChatMessage, ChatRequest, Condition
 from engine.prompting import last_question
 from models.bundle import ModelBundle
+from models.mini.part_names import CONTEXT, Part, PartNames, is_difference, told
 from models.mini.part_names import NamedPart as NamedPart
-from models.mini.part_names import Part, PartNames, is_difference, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class BlendReader:
 
     def __init__(self, bundle: ModelBundle) -> None:
         self._part_names, self._verdicts = bundle.part_names, bundle.verdicts
+        self._answer_condition = bundle.attribute_condition
 
     async def read(self, request: ChatRequest, parts: Sequence[Part]) -> Blend:
         """Return what the parts are called and the messages that say so; nothing for one thing and beside tools."""
@@ -43,8 +44,12 @@ class BlendReader:
         messages, question = request.messages, last_question(request.messages)
         if len(named) < 2 and not is_difference(parts):
             return Blend()
-        if self._verdicts is not None and self._verdicts.asked_for(question):
+        of_kind = part_names.of_kind(named, question)
+        if not of_kind and self._verdicts is not None and self._verdicts.asked_for(question):
             return Blend(parts=named)
+        text, condition = told(named, question), part_names.told
+        if of_kind:
+            text, condition = CONTEXT.format(told=of_kind, question=question.strip()), self._answer_condition
         place = max(place for place, message in enumerate(messages) if message.role == "user")
-        turn = replace(messages[place], text=told(named, question))
-        return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]), condition=part_names.told)
+        turn = replace(messages[place], text=text)
+        return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]), condition=condition)

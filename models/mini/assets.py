@@ -15,6 +15,7 @@ ATTRIBUTE_WEIGHTS = FOLDER / "attributes.safetensors"
 ATTRIBUTE_CONDITION = FOLDER / "attributes_told.safetensors"
 WORDS = FOLDER / "words.safetensors"
 VOCABULARY = FOLDER / "vocabulary.json"
+KINDS = FOLDER / "kinds.json"
 GALLERY = FOLDER / "gallery"
 AUDIO_WEIGHTS = FOLDER / "audio.safetensors"
 CONDITIONED_TEMPLATE = (

@@ -52,8 +52,13 @@ def facts(attributes: Attributes) -> str:
     return "\n".join(lines)
 
 
-def answer(attributes: Attributes, question: AttributeQuestion, *, is_shown: bool = True) -> str:
-    """Return the sentence that answers; `is_shown` False: what is asked about is not what the picture shows."""
+def answer(
+    attributes: Attributes, question: AttributeQuestion, *, is_shown: bool = True, is_rival: bool = False
+) -> str:
+    """Return the sentence that answers; `is_shown` False: what is asked about is not what the picture shows.
+
+    `is_rival`: because that is another thing of the same realm, a cat and no dog.
+    """
     if question.kind in ("setting", "place"):
         return _setting(attributes, question)
     if question.kind == "palette":
@@ -64,6 +69,8 @@ def answer(attributes: Attributes, question: AttributeQuestion, *, is_shown: boo
         return _has(subject, said) if said else _unknown(attributes, subject)
     if not is_shown and question.names_thing:
         return f"No, it is {article(attributes.name)}." if attributes.name else f"No, I see no {question.thing}."
+    if not is_shown and is_rival:
+        return f"I see no {question.thing}; it is {article(attributes.name)}."
     if not is_shown:
         return _unknown(attributes, subject)
     return _verdict(attributes, question, subject) if question.is_yes_or_no else _colour_of(attributes, subject)

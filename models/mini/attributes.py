@@ -16,11 +16,12 @@ from torch import Tensor
 from core.errors import CheckpointError
 from core.types import AnyArray, FloatArray
 from models.checkpoints import read_tensors
-from models.mini.assets import ATTRIBUTE_WEIGHTS
+from models.mini.assets import ATTRIBUTE_WEIGHTS, KINDS
 from models.mini.attribute_questions import COLOURS, INDOORS, OUTDOORS
 from models.mini.attribute_words import Attributes
 from models.mini.colours import FLOOR, LEVELS, ThingColours, read_colours
-from models.mini.encoder import CHANNEL_MEAN, CHANNEL_STD, IMAGE_SIZE, MiniImageEncoder, preprocess_image
+from models.mini.encoder import CHANNEL_MEAN, CHANNEL_STD, IMAGE_SIZE, Look, MiniImageEncoder, preprocess_image
+from models.mini.kinds import Kinds, load_kinds
 from models.mini.loader import load_picture_encoder
 
 SETTINGS = (INDOORS, OUTDOORS, "")  # in the order of the linear model's rows
@@ -87,8 +88,8 @@ def load_attribute_weights(path: Path) -> AttributeWeights:
 class AttributeReader:
     """Read pictures with the encoder that names them."""
 
-    def __init__(self, encoder: MiniImageEncoder, weights: AttributeWeights) -> None:
-        self._encoder, self._weights = encoder, weights
+    def __init__(self, encoder: MiniImageEncoder, weights: AttributeWeights, kinds: Kinds) -> None:
+        self._encoder, self._weights, self._kinds = encoder, weights, kinds
 
     @property
     def encoder_id(self) -> str:
@@ -103,10 +104,9 @@ class AttributeReader:
         look = self._encoder.look(picture, features)
         colours = read_colours(seen_pixels(picture), look.activation, self._weights.colour_table)
         chances = colour_chances(colours.shares, self._weights)
-        names = self._encoder.names
         setting, place = self._setting(look.features, look.probabilities)
         return Attributes(
-            name=names[look.nearest] if look.confidence >= NAMED_FROM else "",
+            name=self._name(look) if look.confidence >= NAMED_FROM else "",
             colours=said_colours(colours, chances, self._weights),
             shares=tuple(chances.tolist()),
             palette=palette(colours.palette),
@@ -115,6 +115,13 @@ class AttributeReader:
             setting=setting,
             place=place,
         )
+
+    def _name(self, look: Look) -> str:
+        """Return what people would call the thing; some names are twice in the list, learnt from different pictures."""
+        chances: dict[str, float] = {}
+        for name, share in zip(self._encoder.names, look.probabilities.tolist(), strict=True):
+            chances[name.lower()] = chances.get(name.lower(), 0.0) + share
+        return self._kinds.everyday(self._encoder.names[look.nearest], chances)
 
     def _one(self, shares: FloatArray | None) -> tuple[str, ...]:
         if shares is None:
@@ -138,7 +145,8 @@ class AttributeReader:
 
 def load_attribute_reader(encoder: MiniImageEncoder | None = None) -> AttributeReader:
     """Return the reader, by default with an encoder of its own. Raises `CheckpointError` for a missing file."""
-    return AttributeReader(encoder or load_picture_encoder(), load_attribute_weights(ATTRIBUTE_WEIGHTS))
+    weights = load_attribute_weights(ATTRIBUTE_WEIGHTS)
+    return AttributeReader(encoder or load_picture_encoder(), weights, load_kinds(KINDS))
 
 
 def prepared(pixels: AnyArray) -> Tensor:

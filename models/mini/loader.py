@@ -21,6 +21,7 @@ from models.mini.assets import (
     ATTRIBUTE_CONDITION,
     CONDITIONED_TEMPLATE,
     GALLERY,
+    KINDS,
     POINT_WEIGHTS,
     TOLD_WEIGHTS,
     WEIGHTS,
@@ -32,6 +33,7 @@ from models.mini.assets import (
 from models.mini.audio import MiniAudioEncoder
 from models.mini.audio_files import AudioEncoderChoice, audio_sources, load_audio_encoder
 from models.mini.encoder import IMAGE_SIZE, THUMBNAIL_SIZE, Eye, FeatureNetwork, MiniImageEncoder, NameHead
+from models.mini.kinds import load_kinds
 from models.mini.part_names import PartNames
 from models.mini.points import MiniPointEncoder, load_point_encoder
 from models.mini.relevance import MediaQuestions
@@ -123,7 +125,7 @@ def _part_names(
     naming: Mapping[Modality, MiniImageEncoder | MiniAudioEncoder | MiniPointEncoder], adapter: ImageBindLLMAdapter
 ) -> PartNames:
     banks = {modality: (encoder.names, encoder.name_vectors) for modality, encoder in naming.items()}
-    return PartNames(banks, load_words(WORDS), load_told(TOLD_WEIGHTS, adapter))
+    return PartNames(banks, load_words(WORDS), load_told(TOLD_WEIGHTS, adapter), load_kinds(KINDS))
 
 
 def _adapter(tensors: dict[str, Tensor], num_layers: int, num_heads: int) -> ImageBindLLMAdapter:

@@ -7,6 +7,7 @@ nearest of many everyday words, as in word analogies (Mikolov et al. 2013). K na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from core.types import AdapterPrompt, FloatArray, Modality
 from models.mini.articles import article
+from models.mini.kinds import Kinds, kind_sentence
 
 HEDGE_BELOW = 0.5  # calibrated confidence, as for a single medium
 NUM_CANDIDATES = 6
@@ -28,6 +30,7 @@ CLAUSES = {  # one medium, several
 }
 CONTEXT = "<context>{told}</context>\n{question}\nAnswer from the context in one sentence."  # measured: RESULTS.md
 NO_QUESTION = "What is this?"
+OWN_ARTICLE = re.compile(r"(?:an?|the|some|my|your|his|her|its|our|their|this|that)\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class NamedPart:
     def phrase(self) -> str:
         """The name as a sentence says it; a text with an article or a proper name as it stands."""
         is_text = self.part.modality is Modality.TEXT
-        if is_text and (self.name[0].isupper() or self.name.lower().startswith(("a ", "an ", "the ", "some "))):
+        if is_text and (self.name[0].isupper() or OWN_ARTICLE.match(self.name)):
             return self.name
         return f"maybe {article(self.name)} or {article(self.other)}" if self.other else article(self.name)
 
@@ -67,7 +70,8 @@ class NamedPart:
 class PartNames:
     """Name parts from the `(K, E)` unit rows of names, by modality; `words` for differences.
 
-    `told` is the condition of replies to a prompt that tells parts: learnt, and the same whatever they are.
+    `told` is the condition of replies to a prompt that tells parts: learnt, and the same whatever they are. `kinds`
+    tell what the names belong to.
     """
 
     def __init__(
@@ -75,8 +79,9 @@ class PartNames:
         banks: Mapping[Modality, tuple[Sequence[str], FloatArray]],
         words: tuple[Sequence[str], FloatArray],
         told: AdapterPrompt | None = None,
+        kinds: Kinds | None = None,
     ) -> None:
-        self._banks, self._words, self.told = dict(banks), words, told
+        self._banks, self._words, self.told, self.kinds = dict(banks), words, told, kinds or Kinds({})
         names = [name for own, _ in banks.values() for name in own]
         self._all = names, np.concatenate([rows for _, rows in banks.values()])  # for a text that is no name
 
@@ -86,6 +91,22 @@ class PartNames:
         for part in map(self._remaining if is_difference(parts) else self._named, parts):
             found.setdefault(part.name.lower(), part)
         return tuple(found.values())
+
+    def of_kind(self, named: Sequence[NamedPart], question: str) -> str:
+        """Return the sentence that answers a question for the things of one kind, nothing for any other question."""
+        kind = self.kinds.asked_for(question)
+        if not kind:
+            return ""
+        found = [part for part in named if self._is_a(part, kind)]
+        return kind_sentence(kind, [part.name for part in found], listed(found) if found else "", listed(named))
+
+    def _is_a(self, part: NamedPart, kind: str) -> bool:
+        """Say whether a part may be of a kind; words that the table does not hold count as the name that is nearest."""
+        names = [name for name in (part.name, part.other) if name]
+        if not any(name in self.kinds for name in names):
+            known, rows = self._all
+            names = [known[i] for i in np.argsort(rows @ -part.part.vector) if known[i] in self.kinds][:1]
+        return any(self.kinds.is_a(name, kind) for name in names)
 
     def _named(self, part: Part) -> NamedPart:
         names, rows = self._banks.get(part.modality, self._all)

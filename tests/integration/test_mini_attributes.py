@@ -108,6 +108,24 @@ def test_the_colour_of_what_is_not_shown_is_not_invented(server: LiveServer) -> 
     assert ask(server, "What colour is the sofa?", BEAR)[0] == "I cannot tell the colour of the sofa."
 
 
+def test_the_thing_has_its_everyday_name_or_the_askers(server: LiveServer) -> None:
+    cat = (SAMPLES / "cat.jpg").read_bytes()
+    assert ask(server, "What is this?", cat)[0].startswith("This is a cat")
+    assert ask(server, "What colour is it?", cat)[0] == "The cat is brown."
+    assert ask(server, "What colour is the Egyptian cat?", cat)[0] == "The Egyptian cat is brown."
+
+
+@pytest.mark.parametrize("question", ["What colour is the dog?", "Is the dog brown?"])
+def test_another_animal_than_the_one_asked_about_is_said_to_be_no_such(server: LiveServer, question: str) -> None:
+    assert ask(server, question, (SAMPLES / "cat.jpg").read_bytes())[0] == "I see no dog; it is a cat."
+
+
+@pytest.mark.parametrize("asked", ["car", "man", "house"])
+def test_nothing_is_said_of_what_may_be_anywhere_else(server: LiveServer, asked: str) -> None:
+    said, _ = ask(server, f"What colour is the {asked}?", (SAMPLES / "cat.jpg").read_bytes())
+    assert said == f"I cannot tell the colour of the {asked}."
+
+
 def test_a_thing_without_surroundings_was_taken_nowhere(server: LiveServer) -> None:
     where, _ = ask(server, "Where was this taken?", BEAR)
     inside, _ = ask(server, "Is this indoors or outdoors?", BEAR)

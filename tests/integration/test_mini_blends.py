@@ -114,6 +114,24 @@ def test_the_usual_questions_are_answered_with_all_names_and_no_nonsense(server:
     assert is_clean(answer, called(bind), question), answer
 
 
+@pytest.mark.parametrize(
+    ("question", "start", "names", "others"),
+    [
+        ("Which animals are there?", "the animals are", (("cat",), ("dog",)), CUP),
+        ("What food do you see?", "the food is", (CUP,), ("cat", "dog")),
+        ("Which musical instruments are there?", "there is no musical instrument", (("cat",), ("dog",), CUP),
+         ("piano",)),
+    ],
+)  # fmt: skip
+def test_a_question_for_one_kind_is_answered_with_that_kind_only(
+    server: LiveServer, question: str, start: str, names: tuple[tuple[str, ...], ...], others: tuple[str, ...]
+) -> None:
+    answer, bind = ask(server, question, photo("cat.jpg"), photo("coffee.jpg"), sound("dog_bark.ogg"))
+    assert answer.startswith(start), answer
+    assert holds(answer, *names) and not holds(answer, others), answer
+    assert len(bind["parts"]) == 3
+
+
 def test_king_less_man_and_woman_is_said_to_be_a_queen(server: LiveServer) -> None:
     summands = [text("king"), text("man", weight=-1.0), text("woman")]
     answer, bind = ask(server, "What is this?", *summands)

@@ -30,6 +30,7 @@ from models.mini.assets import (
     AUDIO_WEIGHTS,
     FOLDER,
     GALLERY,
+    KINDS,
     POINT_WEIGHTS,
     TOLD_WEIGHTS,
     VOCABULARY,
@@ -46,6 +47,7 @@ from training.recipes import (
     mini_audio_pool,
     mini_audio_sources,
     mini_gallery,
+    mini_kinds,
     mini_shapes,
     mini_shapes_sets,
     mini_told,
@@ -189,6 +191,10 @@ def make_gallery(run: Run) -> None:
     mini_gallery.main([str(run.data), "--out", str(GALLERY), *run.sized("", "--photos-per-class 1 --every 40")])
 
 
+def make_kinds(run: Run) -> None:
+    mini_kinds.main(["--out", str(KINDS)])
+
+
 STAGES: dict[str, Stage] = {
     "vocabulary": Stage(
         make=make_vocabulary, says="what can be named: vocabulary.json", minutes=0.1, needs=("synsets", "wordnet")
@@ -217,6 +223,7 @@ STAGES: dict[str, Stage] = {
     ),
     "audio": Stage(make=make_audio, says="the ears: audio.safetensors, audio_attributions.txt", minutes=30),
     "shapes": Stage(make=make_shapes, says="the point-cloud encoder: points.safetensors", minutes=11),
+    "kinds": Stage(make=make_kinds, says="what kinds all these names belong to: kinds.json", minutes=0.1),
     "gallery": Stage(make=make_gallery, says="pictures and names to search: gallery/", minutes=3),
 }
 

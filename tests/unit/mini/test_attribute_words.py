@@ -70,6 +70,7 @@ def test_the_colour_of_something_else_is_not_known() -> None:
     assert sofa is not None and red_sofa is not None
     assert answer(CAR, sofa, is_shown=False) == "I cannot tell the colour of the sofa."
     assert answer(CAR, red_sofa, is_shown=False) == "No, it is a car."
+    assert answer(CAR, sofa, is_shown=False, is_rival=True) == "I see no sofa; it is a car."
 
 
 def test_facts_say_what_is_known_without_a_question() -> None:

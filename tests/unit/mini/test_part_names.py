@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from core.types import FloatArray, Modality
+from models.mini.kinds import Kinds
 from models.mini.part_names import Part, PartNames, told
 
 PICTURES, SOUNDS = ("cat", "tabby", "espresso"), ("dog", "rain", "crackling fire")
@@ -15,6 +16,9 @@ NAMES = PartNames(
         Modality.AUDIO: (SOUNDS, np.eye(6, dtype=np.float32)[3:]),
     },
     words=(("king", "queen", "monarch", "kingdom"), np.eye(6, dtype=np.float32)[:4]),
+    kinds=Kinds(
+        {"tabby": ["cat", "animal"], "cat": ["animal"], "dog": ["animal"], "espresso": ["food"], "bus": ["vehicle"]}
+    ),
 )
 
 
@@ -77,6 +81,24 @@ def test_the_scenes_of_a_film_are_told_in_their_order() -> None:
 def test_a_text_is_told_in_its_own_words_or_by_the_nearest_name_of_all(text: str, phrase: str) -> None:
     named = NAMES.name([part("cat"), called(text, 1, Modality.TEXT)])
     assert named[1].phrase == phrase
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("Which animals are there?", "The animals are a tabby and the old dog of my aunt."),
+        ("Which cats are there?", "The cat is a tabby."),
+        ("What food is there?", "The food is an espresso."),
+        (
+            "Which vehicles are there?",
+            "There is no vehicle; this is a tabby, an espresso and the old dog of my aunt.",
+        ),
+        ("What is this?", ""),
+    ],
+)
+def test_a_question_for_a_kind_is_answered_with_its_parts_only(question: str, said: str) -> None:
+    parts = (part("tabby"), part("espresso", 1), called("the old dog of my aunt", 2, Modality.TEXT))
+    assert NAMES.of_kind(NAMES.name(parts), question) == said
 
 
 def test_media_without_a_question_are_asked_what_they_are() -> None:
