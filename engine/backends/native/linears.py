@@ -44,6 +44,7 @@ _EXACT_ROWS = 16
 _REPEATS = 5
 _RUNS = 10
 _TIMED_BLOCKS = 8
+_GAIN_OF_TILES = 1.8  # of 26 ms a step of 32 took through a library on two cores 11 were spent around the products
 _EXACT = 2.0**-7  # of the largest weight of a group: two roundings to bfloat16
 
 
@@ -251,6 +252,8 @@ class _Ways:
             self._max_few = _ALL_ROWS
         elif dtype == "auto":
             timed = inner[: 4 * _TIMED_BLOCKS]
+            if self._has_own_kernels and torch.cpu._is_amx_tile_supported():
+                self._has_own_kernels = self._own_kernels_keep_up(timed)
             self._max_few = self._rows_won_by_four_bits(timed) if grouped else 0
             self._has_crowd = self._has_int8 and self._is_won_by_eight_bits(timed)
 
@@ -302,6 +305,13 @@ class _Ways:
                 break
             won = num_rows
         return won
+
+    def _own_kernels_keep_up(self, linears: list[nn.Linear]) -> bool:
+        """Say whether a library with matrix tiles gains less over our kernels than a step of theirs costs around it."""
+        levels = [torch.full((4 * CROWD, linear.in_features), 128, dtype=torch.uint8) for linear in linears]
+        own = [self._make(VnniLinear, linear).multiply for linear in linears]
+        library = [self._make(Int8Linear, linear).multiply for linear in linears]
+        return _best_seconds(own, levels) < _GAIN_OF_TILES * _best_seconds(library, levels)
 
     def _is_won_by_eight_bits(self, linears: list[nn.Linear]) -> bool:
         """Say whether 8-bit products are the faster ones for a crowd, measured here."""

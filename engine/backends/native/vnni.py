@@ -34,8 +34,8 @@ _bytes, _words, _floats = ir.VectorType(_byte, 64), ir.VectorType(_word, LANES),
 
 
 def is_supported() -> bool:
-    """Say whether this processor has the instructions, and no wider ones that a library uses better."""
-    return bool(get_host_cpu_features().get("avx512vnni")) and not torch.cpu._is_amx_tile_supported()
+    """Say whether this processor has the instructions."""
+    return bool(get_host_cpu_features().get("avx512vnni"))
 
 
 class Rows8(NamedTuple):
