@@ -96,7 +96,7 @@ class ModelSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="of the decoder; auto: a GPU if any")
     weights_dtype: Literal["auto", "bfloat16", "int8", "int4"] = Field(
         default="auto",
-        description="of the decoder's matrices on a CPU; auto measures, int8 for 8 replies at once",
+        description="of the decoder's matrices on a CPU; auto measures, int8 for many replies at once",
     )
     kv_cache_mib: int | None = Field(
         default=None, ge=1, description="keys and values of all sequences; none: max_slots of max_context tokens"
