@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from models.illama.model import (
     ROPE_THETA,
     Attention,
+    Block,
     Illama,
     IllamaConfig,
     rotate_pairs,
@@ -37,9 +39,21 @@ class FirstClassToken(Illama):
         return torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
 
 
-def first_class_token_model(config: IllamaConfig) -> Illama:
-    """Return the arrangement that the paper shows to collapse."""
-    return FirstClassToken(config)
+class MaskedFirst(Attention):
+    """Attention whose mask comes before the softmax, as in a language model: what is masked has no influence at all."""
+
+    def shares(self, scores: Tensor, mask: Tensor) -> Tensor:
+        return scores.masked_fill(mask == 0, -torch.inf).softmax(dim=-1)
+
+
+def first_class_token_model(config: IllamaConfig, *, masked_first: bool = False) -> Illama:
+    """Return the arrangement that the paper shows to collapse; `masked_first` closes what leaks through the softmax."""
+    model = FirstClassToken(config)
+    for block in (cast(Block, block) for block in model.blocks) if masked_first else ():
+        strict = MaskedFirst(config)
+        strict.load_state_dict(block.attn.state_dict())
+        block.attn = strict
+    return model
 
 
 @torch.inference_mode()
@@ -83,12 +97,12 @@ def best_temperature(model: Illama, pixels: Tensor, labels: Tensor) -> float:
 
 
 @contextmanager
-def _watched(model: Illama, kept: list[Tensor]) -> Iterator[None]:
-    def keep(module: Attention, _: object, qkv: Tensor) -> None:
-        kept.append(qkv)
+def _watched(model: Illama, kept: list[tuple[Attention, Tensor]]) -> Iterator[None]:
+    def keep(attention: Attention, module: nn.Module, _: object, qkv: Tensor) -> None:
+        kept.append((attention, qkv))
 
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    hooks = [attention.qkv.register_forward_hook(partial(keep)) for attention in attentions]
+    hooks = [attention.qkv.register_forward_hook(partial(keep, attention)) for attention in attentions]
     try:
         yield
     finally:
@@ -102,16 +116,16 @@ def attention_ranks(model: Illama, pixels: Tensor, *, soft_mask_rate: float = 0.
 
     The effective rank is the exponential of the entropy of the normalised singular values (Roy and Vetterli, 2007).
     """
-    kept: list[Tensor] = []
+    kept: list[tuple[Attention, Tensor]] = []
     with _watched(model.eval(), kept):
         model(normalise(pixels), soft_mask_rate=soft_mask_rate)
     ranks = []
-    for qkv in kept:
+    for attention, qkv in kept:
         q, k, _ = torch.unflatten(qkv, -1, (3, model.config.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, Dh) each
         num_tokens, head_width = q.shape[2:]
         angles = torch.arange(num_tokens)[:, None] * inverse_frequencies(head_width, ROPE_THETA, None)
         q, k = (rotate_pairs(x, angles.cos(), angles.sin()) for x in (q, k))
-        maps = (q @ k.mT * head_width**-0.5).softmax(dim=-1) * soft_mask(num_tokens, soft_mask_rate)  # (B, H, T, T)
+        maps = attention.shares(q @ k.mT * head_width**-0.5, soft_mask(num_tokens, soft_mask_rate))  # (B, H, T, T)
         values = torch.linalg.svdvals(maps)  # (B, H, T)
         shares = values / values.sum(dim=-1, keepdim=True)
         ranks.append(float(torch.special.entr(shares).sum(dim=-1).exp().mean()))

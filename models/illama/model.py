@@ -110,8 +110,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, Dh) each
         q, k = rotate_pairs(q, *rope), rotate_pairs(k, *rope)
-        weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1) * mask  # (B, H, T, T)
+        weights = self.shares(q @ k.mT * q.shape[-1] ** -0.5, mask)  # (B, H, T, T)
         return self.proj((weights @ v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # (B, T, D)
+
+    def shares(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Return the attention maps `(B, H, T, T)` of scores under a mask `(T, T)` (equation 3)."""
+        return scores.softmax(dim=-1) * mask
 
 
 class SwiGlu(nn.Module):

@@ -49,7 +49,8 @@ class IllamaRecipe:
     """What decides a run beside its pictures; the defaults trained `illama-mini`.
 
     The soft mask falls from `soft_mask_rate` to causal at `soft_mask_cutoff` of the run; `bidirectional` keeps it at 1.
-    `first_class_token` puts the class token first, the arrangement that collapses (section 3.3).
+    `first_class_token` puts the class token first, the arrangement that collapses (section 3.3); with `masked_first`
+    the mask comes before the softmax, as in a language model.
     """
 
     width: int = 192
@@ -68,6 +69,7 @@ class IllamaRecipe:
     soft_mask_shape: str = "linear"
     bidirectional: bool = False
     first_class_token: bool = False
+    masked_first: bool = False
     ema_decay: float = 0.998
     teacher_weight: float = 0.0
     seed: int = 0
@@ -87,7 +89,8 @@ class Trainee(nn.Module):
             patch_size=recipe.patch_size,
             num_classes=num_classes,
         )
-        self.model = first_class_token_model(config) if recipe.first_class_token else Illama(config)
+        first = recipe.first_class_token
+        self.model = first_class_token_model(config, masked_first=recipe.masked_first) if first else Illama(config)
         self.taught = nn.Linear(recipe.width, num_taught) if num_taught else nn.Identity()
         self.mean = AveragedModel(self.model, multi_avg_fn=partial(average, recipe.ema_decay)).requires_grad_(False)
 

@@ -1,7 +1,8 @@
 """Try iLLaMA's findings at small scale: `python -m training.recipes.illama_study PICTURES --out DIR [--help]`.
 
-Trains four arms from the same start and on the same batches: causal with the class token first, causal with it last
-(PS[cls]), the same with a soft mask, and bidirectional. Measures accuracy, calibration, 8-bit accuracy, the rank of the
+Trains five arms from the same start and on the same batches: causal with the class token first, once masked after the
+softmax as iLLaMA does and once before it, causal with the token last (PS[cls]), the same with a soft mask, and
+bidirectional. Measures accuracy, calibration, 8-bit accuracy, the rank of the
 attention maps, and accuracy on pictures whose patches were shuffled (texture stays) or blurred (shape stays). Writes
 `study.json`, `loss.png` and `ranks.png`. Interrupted studies go on.
 """
@@ -33,6 +34,9 @@ SMALL = IllamaRecipe(
 )
 ARMS = {
     "causal, class token first": replace(SMALL, first_class_token=True, soft_mask_rate=0.0),
+    "causal before the softmax, class token first": replace(
+        SMALL, first_class_token=True, masked_first=True, soft_mask_rate=0.0
+    ),
     "causal, PS[cls]": replace(SMALL, soft_mask_rate=0.0),
     "causal, PS[cls], soft mask": SMALL,
     "bidirectional": replace(SMALL, bidirectional=True),

@@ -17,7 +17,14 @@ from torch import Tensor
 from core.errors import CheckpointError, ConfigError
 from models.illama.folder import load_classifier, save_classifier
 from models.illama.model import Illama, IllamaConfig
-from training.illama_measures import FirstClassToken, attention_ranks, calibration_error, evaluate, quantised
+from training.illama_measures import (
+    FirstClassToken,
+    attention_ranks,
+    calibration_error,
+    evaluate,
+    first_class_token_model,
+    quantised,
+)
 from training.labelled_pictures import Augmentation, AugmentationConfig, batches, read_labelled_pictures
 from training.recipes import illama, illama_transfer
 from training.recipes.illama import IllamaRecipe, soft_masks, train
@@ -163,6 +170,14 @@ def test_a_class_token_that_comes_first_sees_next_to_nothing_of_the_picture() ->
 
     assert difference(first, 0.0) < 0.02 * difference(last, 0.0)
     assert difference(first, 1.0) > 10 * difference(first, 0.0)
+
+
+def test_a_mask_before_the_softmax_hides_the_picture_from_a_first_class_token() -> None:
+    torch.manual_seed(0)
+    model = first_class_token_model(TINY, masked_first=True).eval()
+    one, two = torch.split(images(2).float() / 255, 1)
+    assert torch.equal(model(one), model(two))
+    assert attention_ranks(model, images(4))
 
 
 def test_augmentation_depends_on_the_seed_alone_and_mixes_targets_that_sum_to_one() -> None:
