@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from core.types import AnyArray
+from engine.backends.native import machine_code as code
 from engine.backends.native.cpu_kernels import helper
+from engine.backends.native.machine_code import emitted
 
 _LINE = 8  # numbers in a cache line; two threads that write to one would wait for each other
 _TAKEN, _FINISHED = 0, _LINE
 _TURNS = 1024  # of a waiting loop before the system may run somebody else
-
-_long = ir.IntType(64)
-emitted = cast(Callable[[Callable[..., Any]], Callable[..., Any]], intrinsic)  # its own type counts the context
 
 
 def new_counters(num_stages: int) -> AnyArray:
@@ -36,8 +33,8 @@ def _count(typing_context: Any, address: Any) -> Any:
     """Add one to the number at an address and return what it was; no other thread comes between."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        pointer = builder.inttoptr(arguments[0], _long.as_pointer())
-        return builder.atomic_rmw("add", pointer, ir.Constant(_long, 1), "seq_cst")
+        pointer = builder.inttoptr(arguments[0], code.long.as_pointer())
+        return builder.atomic_rmw("add", pointer, code.number(1), "seq_cst")
 
     return types.int64(address), generate
 
@@ -47,7 +44,7 @@ def _current(typing_context: Any, address: Any) -> Any:
     """Return the number at an address as other threads have left it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        pointer = builder.inttoptr(arguments[0], _long.as_pointer())
+        pointer = builder.inttoptr(arguments[0], code.long.as_pointer())
         return builder.load_atomic(pointer, "acquire", 8)
 
     return types.int64(address), generate
@@ -58,9 +55,7 @@ def _let_others_run(typing_context: Any) -> Any:
     """Offer the processor to whoever waits for one."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        function = ir.FunctionType(ir.IntType(32), [])
-        name = "sched_yield"
-        builder.call(builder.module.globals.get(name) or ir.Function(builder.module, function, name), [])
+        code.instruction(builder, "sched_yield", code.word, [])
         return context.get_dummy_value()
 
     return types.void(), generate

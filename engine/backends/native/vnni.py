@@ -12,25 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
-from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from core.types import AnyArray
 from engine.backends.native import cpu_kernels as kernels
+from engine.backends.native import machine_code as code
 from engine.backends.native.cpu_kernels import compiled, helper, raw, rotated_together
+from engine.backends.native.machine_code import LANES, Memory, emitted
 
-LANES = 16  # sums in a register
 COLUMNS = 3  # registers of outputs
 OUTPUTS = LANES * COLUMNS  # of a block of weights
 DEPTH = 4  # places of the inner dimension that one instruction takes to a sum
 ROWS = 4  # products take a multiple of so many rows
 _INSTRUCTION = "llvm.x86.avx512.vpdpbusd.512"
-
-_byte, _word, _long, _float = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
-_bytes, _words, _floats = ir.VectorType(_byte, 64), ir.VectorType(_word, LANES), ir.VectorType(_float, LANES)
 
 
 def is_supported() -> bool:
@@ -82,7 +78,7 @@ def padded_rows(num_rows: int) -> int:
 def _multiplier(num_rows: int) -> Any:
     """Return a function, for compiled code, that takes a tuple in the order of `_Operands`."""
 
-    @intrinsic
+    @emitted
     def multiply(typing_context: Any, operands: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
             given = _Operands(*(builder.extract_value(arguments[0], i) for i in range(len(_Operands._fields))))
@@ -108,78 +104,39 @@ class _Operands(NamedTuple):
     out_stride: Any
 
 
-class _Memory:
-    """Loads and stores through addresses that are integers."""
-
-    def __init__(self, builder: Any) -> None:
-        self._builder = builder
-
-    def load(self, address: Any, kind: Any, offset: Any = 0, *, align: int = 4) -> Any:
-        loaded = self._builder.load(self._pointer(address, kind, offset))
-        loaded.align = align
-        return loaded
-
-    def store(self, value: Any, address: Any, offset: int) -> None:
-        self._builder.store(value, self._pointer(address, value.type, offset)).align = 4
-
-    def spread(self, value: Any, kind: Any) -> Any:
-        """Return a register with a value in every lane."""
-        empty = ir.Constant(kind, ir.Undefined)
-        first = self._builder.insert_element(empty, value, ir.Constant(_word, 0))
-        return self._builder.shuffle_vector(first, empty, ir.Constant(_words, [0] * LANES))
-
-    def _pointer(self, address: Any, kind: Any, offset: Any) -> Any:
-        offset = _number(offset) if isinstance(offset, int) else offset
-        return self._builder.inttoptr(self._builder.add(address, offset), kind.as_pointer())
-
-
-def _number(value: int) -> Any:
-    return ir.Constant(_long, value)
-
-
-def _sums(builder: Any, operands: _Operands, num_rows: int) -> list[list[Any]]:
-    """Emit the loop over the inner dimension and return the registers with its sums, by row and column."""
-    memory = _Memory(builder)
-    starts = [memory.load(operands.starts, _words, 4 * LANES * column) for column in range(COLUMNS)]
+def _sums(builder: Any, operands: _Operands, num_rows: int) -> list[Any]:
+    """Emit the loop over the inner dimension and return the registers with its sums, row by row."""
+    memory = Memory(builder)
+    starts = [memory.load(operands.starts, code.words, 4 * LANES * column) for column in range(COLUMNS)]
     rows = [operands.rows]
     for _ in range(1, num_rows):
         rows.append(builder.add(rows[-1], operands.row_stride))
-    entry, loop, done = builder.block, builder.append_basic_block("inner"), builder.append_basic_block("done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    turn = builder.phi(_long)
-    turn.add_incoming(_number(0), entry)
-    sums = [[builder.phi(_words) for _ in starts] for _ in rows]
-    block = builder.add(operands.weights, builder.mul(turn, _number(DEPTH * OUTPUTS)))
-    weights = [memory.load(block, _bytes, DEPTH * LANES * column, align=1) for column in range(COLUMNS)]
-    place = builder.mul(turn, _number(DEPTH))
-    function = ir.FunctionType(_words, [_words, _bytes, _bytes])
-    instruction = builder.module.globals.get(_INSTRUCTION) or ir.Function(builder.module, function, _INSTRUCTION)
-    added: list[list[Any]] = []
-    for row, before in zip(rows, sums, strict=True):
-        levels = builder.bitcast(memory.spread(memory.load(row, _word, place, align=1), _words), _bytes)
-        added.append([builder.call(instruction, [x, levels, w]) for x, w in zip(before, weights, strict=True)])
-    following = builder.add(turn, _number(1))
-    turn.add_incoming(following, loop)
-    for before, after in zip(sums, added, strict=True):
-        for column, (total, value) in enumerate(zip(before, after, strict=True)):
-            total.add_incoming(starts[column], entry)
-            total.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_unsigned("<", following, operands.num_turns), loop, done)
-    builder.position_at_end(done)
-    return added
+
+    def turn(number: Any, sums: list[Any]) -> list[Any]:
+        block = builder.add(operands.weights, builder.mul(number, code.number(DEPTH * OUTPUTS)))
+        weights = [memory.load(block, code.bytes_, DEPTH * LANES * column, align=1) for column in range(COLUMNS)]
+        place = builder.mul(number, code.number(DEPTH))
+        added = []
+        for i, row in enumerate(rows):
+            four = memory.spread(memory.load(row, code.word, place, align=1), code.words)
+            levels = builder.bitcast(four, code.bytes_)
+            for total, weight in zip(sums[i * COLUMNS : (i + 1) * COLUMNS], weights, strict=True):
+                added.append(code.instruction(builder, _INSTRUCTION, code.words, [total, levels, weight]))
+        return added
+
+    return code.loop(builder, operands.num_turns, starts * num_rows, turn)
 
 
-def _store(builder: Any, operands: _Operands, sums: list[list[Any]]) -> None:
+def _store(builder: Any, operands: _Operands, sums: list[Any]) -> None:
     """Emit the products: sums times the scales of weights and rows, float32."""
-    memory = _Memory(builder)
-    scales = [memory.load(operands.scales, _floats, 4 * LANES * column) for column in range(COLUMNS)]
+    memory = Memory(builder)
+    scales = [memory.load(operands.scales, code.singles, 4 * LANES * column) for column in range(COLUMNS)]
     out = operands.out
-    for number, row in enumerate(sums):
-        row_scale = memory.spread(memory.load(operands.row_scales, _float, 4 * number), _floats)
-        for column, (total, scale) in enumerate(zip(row, scales, strict=True)):
-            product = builder.fmul(builder.fmul(builder.sitofp(total, _floats), scale), row_scale)
-            memory.store(product, out, 4 * LANES * column)
+    for n in range(len(sums) // COLUMNS):
+        row_scale = memory.spread(memory.load(operands.row_scales, code.single, 4 * n), code.singles)
+        for column, scale in enumerate(scales):
+            total = builder.sitofp(sums[n * COLUMNS + column], code.singles)
+            memory.store(builder.fmul(builder.fmul(total, scale), row_scale), out, 4 * LANES * column)
         out = builder.add(out, operands.out_stride)
 
 
