@@ -6,6 +6,7 @@ stage when all are finished. One that the system has put to sleep between two pi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -20,6 +21,7 @@ from engine.backends.native.machine_code import emitted
 
 _LINE = 8  # numbers in a cache line; two threads that write to one would wait for each other
 _TAKEN, _FINISHED = 0, _LINE
+SECONDS_A_THREAD = 250e-6  # starting a helper takes a fifth of that, one after the other
 _TURNS = 1024  # of a waiting loop before the system may run somebody else
 
 
@@ -84,21 +86,22 @@ def wait(counters: Any, stage: Any, num_pieces: Any) -> None:
 
 
 class Crew:
-    """The threads of one engine: whoever calls, and helpers."""
+    """The threads of one engine: whoever calls, and helpers, one more for every `seconds_a_thread` of work."""
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, *, seconds_a_thread: float = SECONDS_A_THREAD) -> None:
         self.num_threads = num_threads
+        self._seconds_a_thread = seconds_a_thread
         self._helpers = ThreadPoolExecutor(max(1, num_threads - 1), thread_name_prefix="decode")
 
     def submit(self, work: Callable[..., None], *arguments: object) -> Future[None]:
         """Give a helper something of its own to do."""
         return self._helpers.submit(work, *arguments)
 
-    def work(self, stages: Callable[..., None], *arguments: object) -> None:
-        """Run compiled stages on every thread; returns when the caller's run has seen all pieces finished.
+    def work(self, seconds: float, stages: Callable[..., None], *arguments: object) -> None:
+        """Run compiled stages that would take one thread about so long; returns when all pieces are finished.
 
         A helper that comes late finds nothing to take and touches nothing, so it is not waited for.
         """
-        for _ in range(self.num_threads - 1):
+        for _ in range(min(self.num_threads, math.ceil(seconds / self._seconds_a_thread)) - 1):
             self.submit(stages, *arguments)
         stages(*arguments)

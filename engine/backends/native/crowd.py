@@ -15,7 +15,7 @@ from engine.backends.native.crew import Crew, new_counters
 from engine.backends.native.crowd_stages import ATTENDED, STAGES, Buffers, Layers, Places, run_output, run_stages
 from engine.backends.native.kv_cache import KVCache
 from engine.backends.native.linears import ByRows
-from engine.backends.native.vnni import Rows8, VnniLinear, Weights8, addresses_of, padded_rows
+from engine.backends.native.vnni import Rows8, VnniLinear, Weights8, addresses_of, expected_seconds, padded_rows
 from models.llama.model import Block, Llama
 
 
@@ -28,6 +28,7 @@ class CrowdLayers:
         config = decoder.config
         blocks = [cast(Block, block) for block in decoder.layers]
         self._weights = weights  # kept, because addresses do not
+        self._num_bytes = sum(matrix.levels.nbytes for matrix in weights[0])  # of a layer
         self._num_outputs = tuple(len(matrix.starts) for matrix in weights[0])
         self._widths = config.width, config.query_width, config.hidden_width
         constants, adapted = conditions.all_constants()
@@ -61,14 +62,17 @@ class CrowdLayers:
         """
         buffers = self._buffers(memory)
         counters = new_counters(STAGES * layers.stop)
+        seconds = expected_seconds(self._num_bytes, len(buffers.delta))  # of a layer
         begun = STAGES * layers.start
         if between is not None:
             for layer in layers:
                 stop = STAGES * layer + ATTENDED
-                crew.work(run_stages, (begun, stop), counters, self._layers, step, buffers)
+                crew.work(seconds, run_stages, (begun, stop), counters, self._layers, step, buffers)
                 between(layer)
                 begun = stop
-        crew.work(run_stages, (begun, STAGES * layers.stop), counters, self._layers, step, buffers)
+        crew.work(
+            seconds * len(layers), run_stages, (begun, STAGES * layers.stop), counters, self._layers, step, buffers
+        )
 
     def _buffers(self, memory: tuple[AnyArray, AnyArray, AnyArray, AnyArray]) -> Buffers:
         state, delta, queries, mixed = memory
@@ -99,7 +103,8 @@ class PackedOutput:
         if self._out is None or len(self._out) < len(hidden):
             self._out = hidden.new_empty(len(hidden), self._linear.num_outputs)
         out = self._out[: len(hidden)]
-        crew.work(run_output, new_counters(2), raw(hidden), rows, self._matrix, raw(out))
+        seconds = expected_seconds(self._linear.weights.levels.nbytes, len(hidden))
+        crew.work(seconds, run_output, new_counters(2), raw(hidden), rows, self._matrix, raw(out))
         return out
 
 
