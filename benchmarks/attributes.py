@@ -5,7 +5,8 @@
 EVERYDAY is what `benchmarks.everyday` wrote, SETS what `training.recipes.mini_sets` wrote; `attributes.json` says what
 is true of the pictures of both. Colours: `red/orange` either is right, `black&white` two of them must be said, `+grey`
 may be said too, `bw` the picture has no colours. Settings: indoors, outdoors, or none where the picture does not show
-it (a thing cut out, a drawing, a product on white). For `bw` and `none` the right answer is that it cannot be told. An
+it (a thing cut out, a drawing, a product on white). For `bw` and `none` the right answer is that it cannot be told; for
+a dog, a car or a man that are not shown, that or that they are not there. An
 answer that says a colour or setting which is not true is wrong, whatever else it says.
 """
 
@@ -28,6 +29,8 @@ from rich.progress import Progress
 
 from benchmarks.chat_client import REQUEST_TIMEOUT_S, ask, picture_message
 from core.naming import words_of
+from models.mini.assets import KINDS
+from models.mini.kinds import Kinds, load_kinds
 
 LABELS = Path(__file__).with_name("attributes.json")
 COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
@@ -47,7 +50,8 @@ OUTDOORS = frozenset(
 )  # fmt: skip
 CANNOT_TELL = re.compile(
     r"\b(?:can(?:'|’)?t|can ?not|could(?: not|n't)|unable to|hard to|difficult to|impossible to|not possible to) "
-    r"(?:tell|say|see|determine|know|identify|be told|be seen)|\b(?:not sure|don't know|do not know|unclear)\b",
+    r"(?:tell|say|see|determine|know|identify|be told|be seen)"
+    r"|\b(?:not sure|don't know|do not know|unclear|i see no)\b",
     re.IGNORECASE,
 )
 SEVERAL = re.compile(
@@ -62,6 +66,7 @@ COLOUR_WORDINGS = (
 )
 SETTING_WORDINGS = ("Is this indoors or outdoors?", "Was this picture taken inside or outside?")
 PLACE_WORDING = "Where was this taken?"
+OTHER_THINGS = ("dog", "cat", "bird", "car", "man", "violin")
 DESCRIBE = "Describe the picture in one sentence."
 FIRST = "What is this?"
 
@@ -176,7 +181,7 @@ def judge(question: Question, answer: str) -> Verdict | None:
 
 def questions(roots: Sequence[Path], seed: int) -> list[Question]:
     """Return every question; the wordings take turns, and every other yes-or-no question is to be answered with yes."""
-    labels, rng = json.loads(LABELS.read_text(encoding="utf-8")), random.Random(seed)
+    labels, rng, kinds = json.loads(LABELS.read_text(encoding="utf-8")), random.Random(seed), load_kinds(KINDS)
     asked: list[Question] = []
     for place, (file, label) in enumerate(sorted(labels.items())):
         tree, name, _ = file.split("/")
@@ -186,9 +191,23 @@ def questions(roots: Sequence[Path], seed: int) -> list[Question]:
         name = name.replace("_", " ").lower().removesuffix(" side")
         if "colours" in label:
             asked += _about_colour(place, picture, tree, name, Truth.parse(label["colours"]), rng)
+            other = _other_thing(place, name, kinds)
+            asked.append(Question("colour, not shown", f"What colour is the {other}?", picture, tree, Truth()))
         if "setting" in label:
             asked += _about_setting(place, picture, tree, label["setting"])
     return asked
+
+
+def _other_thing(place: int, name: str, kinds: Kinds) -> str:
+    """Return something that a picture of `name` does not show."""
+    names = (name, name.removesuffix("s"))
+    is_man = name in ("faces", "buddha")
+    others = [
+        thing
+        for thing in OTHER_THINGS
+        if thing not in name and not any(kinds.is_a(one, thing) for one in names) and not (is_man and thing == "man")
+    ]
+    return others[place % len(others)]
 
 
 def _about_colour(
@@ -253,13 +272,14 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--every", type=int, default=1, help="ask only every n-th question of a kind")
+    parser.add_argument("--kinds", nargs="+", help="ask only questions of these kinds, the rows of the table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--by-source", action="store_true", help="rows by where the pictures come from")
     parser.add_argument("--show-wrong", action="store_true", help="print every wrong answer")
     arguments = parser.parse_args()
     asked = sorted(questions(arguments.folders, arguments.seed), key=lambda question: question.kind)
-    asked = asked[:: arguments.every]
+    asked = [one for one in asked if not arguments.kinds or one.kind in arguments.kinds][:: arguments.every]
     tally, num_silent = Tally(), 0
     answers = asyncio.run(run(arguments, asked))
     for question, answer in zip(asked, answers, strict=True):

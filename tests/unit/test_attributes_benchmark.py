@@ -56,6 +56,13 @@ def test_a_yes_or_no_counts_by_its_first_word() -> None:
     assert judge(where, "No, the picture was taken outdoors.") == "right"
 
 
+def test_no_colour_is_right_of_what_is_not_shown() -> None:
+    asked = Question("colour, not shown", "What colour is the dog?", Path(), "", colours=Truth())
+    assert judge(asked, "The dog is brown.") == "wrong"
+    assert judge(asked, "I see no dog; it is a cat.") == "right"
+    assert judge(asked, "I cannot tell the colour of the dog.") == "right"
+
+
 def test_there_are_labels_enough_and_each_can_be_read() -> None:
     labels = json.loads(LABELS.read_text(encoding="utf-8")).values()
     colours = [Truth.parse(label["colours"]) for label in labels if "colours" in label]
