@@ -12,9 +12,11 @@ from engine.prompting import last_question
 from models.bundle import ModelBundle
 from models.mini.attribute_questions import AttributeQuestion, attribute_question
 from models.mini.attribute_words import BACKGROUND, answer, told
-from models.mini.kinds import Kinds, Relation
+from models.mini.kinds import Kinds
+from models.mini.verdicts import CLEARLY_OTHER
 
 EXPERT = "attributes"
+RATHER_THAN_NAMED = 1.0  # log-odds of what is asked about where the picture has another thing's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ class AttributeTeller:
         if attributes is None:
             return None
         relation = self._kinds.relation(question.thing, attributes.name)
-        is_shown = await asyncio.to_thread(self._is_shown, question, vector, relation)
+        needed = CLEARLY_OTHER if relation == "unclear" else RATHER_THAN_NAMED if attributes.name else 0.0
+        is_shown = relation == "same" or await asyncio.to_thread(self._is_shown, question, vector, needed)
         sentence = answer(attributes, question, is_shown=is_shown, is_rival=relation == "rival")
         at = max(at for at, message in enumerate(request.messages) if message.role == "user")
         turn = replace(request.messages[at], text=told(sentence, request.messages[at].text))
@@ -70,8 +73,8 @@ class AttributeTeller:
             return None
         return attribute_question(last_question(request.messages))
 
-    def _is_shown(self, question: AttributeQuestion, vector: FloatArray, relation: Relation) -> bool:
+    def _is_shown(self, question: AttributeQuestion, vector: FloatArray, needed: float) -> bool:
         """Judge whether the thing that is asked about is what the picture shows, or may be a part of it."""
-        if not question.thing or question.thing in BACKGROUND or self._verdicts is None or relation == "same":
+        if not question.thing or question.thing in BACKGROUND or self._verdicts is None:
             return True
-        return self._verdicts.is_shown(question.thing, vector, surely=relation in ("rival", "other"))
+        return self._verdicts.is_shown(question.thing, vector, above=needed)

@@ -184,7 +184,7 @@ def _colour(words: str) -> AttributeQuestion | None:
 
 
 _POINTING = re.compile(
-    r"(?:it|this|that|they|these|those|them|one|thing|things|object|objects|subject|item|animal|animals|vehicle|bird|"
+    r"(?:it|this|that|they|these|those|them|one|thing|things|object|objects|subject|item|"
     r"main (?:thing|object|subject)|thing shown|object shown|picture|image|photo|photograph)"
 )
 

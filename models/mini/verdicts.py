@@ -79,14 +79,10 @@ class Verdicts:
             shown = torch.tensor(vector)
             return float(self._network(self._embed(asked)[None], shown[None])) > 0
 
-    def is_shown(self, noun: str, vector: FloatArray, *, surely: bool = False) -> bool:
-        """Say whether the embedding `(E,)` may show what a noun names, or `surely` does.
-
-        It may unless it is clearly something else.
-        """
+    def is_shown(self, noun: str, vector: FloatArray, *, above: float = CLEARLY_OTHER) -> bool:
+        """Say whether the embedding `(E,)` may show what a noun names: whether its log-odds are `above` something."""
         with torch.inference_mode():
-            log_odds = float(self._network(self._embed(noun)[None], torch.tensor(vector)[None]))
-            return log_odds > (0.0 if surely else CLEARLY_OTHER)
+            return float(self._network(self._embed(noun)[None], torch.tensor(vector)[None])) > above
 
     def asked_for(self, question: str) -> str:
         """Return the words a yes-or-no question asks about, or nothing for any other text."""

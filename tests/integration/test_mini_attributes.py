@@ -115,9 +115,18 @@ def test_the_thing_has_its_everyday_name_or_the_askers(server: LiveServer) -> No
     assert ask(server, "What colour is the Egyptian cat?", cat)[0] == "The Egyptian cat is brown."
 
 
-@pytest.mark.parametrize("question", ["What colour is the dog?", "Is the dog brown?"])
-def test_another_animal_than_the_one_asked_about_is_said_to_be_no_such(server: LiveServer, question: str) -> None:
-    assert ask(server, question, (SAMPLES / "cat.jpg").read_bytes())[0] == "I see no dog; it is a cat."
+@pytest.mark.parametrize(
+    ("question", "noun"),
+    [("What colour is the dog?", "dog"), ("Is the dog brown?", "dog"), ("What colour is the bird?", "bird")],
+)
+def test_another_animal_than_the_one_asked_about_is_said_to_be_no_such(
+    server: LiveServer, question: str, noun: str
+) -> None:
+    assert ask(server, question, (SAMPLES / "cat.jpg").read_bytes())[0] == f"I see no {noun}; it is a cat."
+
+
+def test_a_kind_that_the_thing_belongs_to_is_the_thing(server: LiveServer) -> None:
+    assert ask(server, "What colour is the animal?", (SAMPLES / "cat.jpg").read_bytes())[0] == "The animal is brown."
 
 
 @pytest.mark.parametrize("asked", ["car", "man", "house"])
