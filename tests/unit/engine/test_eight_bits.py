@@ -46,7 +46,7 @@ def fused_decoder(num_replies: int, way: Way, num_threads: int) -> FusedDecoder:
     for slot in range(1, num_replies):
         conditions.fill(slot, random_condition(slot))
     conditions.project_pending(range(num_replies))
-    return FusedDecoder(decoder, cache, conditions, Crew(num_threads))
+    return FusedDecoder(decoder, cache, conditions, Crew(num_threads, seconds_a_thread=1e-12))
 
 
 def rows(slots: range, start: int, length: int = 1) -> tuple[Row, ...]:

@@ -50,7 +50,7 @@ def test_an_output_layer_gives_every_row_its_logits_on_any_number_of_threads(
     way = vnni.VnniLinear(linear_of(num_outputs, 64))
     output = packed_output(ByRows(way, way, max_few=0))
     assert output is not None
-    crew = Crew(num_threads)
+    crew = Crew(num_threads, seconds_a_thread=1e-12)
     for num_rows in (9, 2):
         hidden = torch.randn(num_rows, 64, dtype=torch.bfloat16)
         assert torch.equal(output(hidden, crew), way(hidden))
