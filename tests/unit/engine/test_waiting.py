@@ -87,7 +87,7 @@ def test_a_burst_is_let_in_at_once_when_it_is_a_quarter_as_many_as_the_replies(
     assert (pacer.budget(32, [43] * num_unread) == 256) is is_let_in
 
 
-@pytest.mark.parametrize(("num_replies", "expected_s"), [(4, 0.010), (8, 0.020)])
+@pytest.mark.parametrize(("num_replies", "expected_s"), [(4, 0.007), (8, 0.012)])
 def test_many_replies_wait_longer_for_a_part_of_a_prompt(num_replies: int, expected_s: float) -> None:
     pacer = PrefillPacer(256)
     pacer.observe(num_replies, 0, 0.020)
