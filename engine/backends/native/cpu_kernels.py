@@ -332,10 +332,12 @@ def _rotate(values: Any, run: Any) -> None:
             low_half[i], high_half[i] = total, difference
 
 
-@helper
-def rotated_together(width: Any) -> Any:
+def rotated_together(width: int) -> int:
     """Return how many of `width` channels share their values in 8 bits: the largest power of two up to 64."""
     return min(width & -width, _ROTATED)
+
+
+_rotated_together = helper(rotated_together)
 
 
 @helper
@@ -345,7 +347,7 @@ def round_values(values: Any, levels: Any) -> Any:
     Few channels of a LLaMA carry values a hundred times the others'; rotated in groups they are shared out, and 8 bits
     hold the rest better.
     """
-    _rotate(values, len(values) // rotated_together(len(values)))
+    _rotate(values, len(values) // _rotated_together(len(values)))
     extreme = np.int32(0)
     for i in range(len(values)):
         extreme = max(extreme, np.int32(np.float32(values[i]).view(np.int32) & np.int32(0x7FFFFFFF)))
