@@ -33,6 +33,10 @@ VAGUE = frozenset(
 )  # fmt: skip
 REALMS = ("animal", "person", "vehicle", "building", "musical instrument")
 """What a picture of one of these does not show by the way: a thing of another realm may stand behind what is named."""
+COARSE = frozenset(
+    (*REALMS, *VAGUE, "pet", "wild animal", "means of transport", "motor vehicle", "human being", "vehicle", "food")
+)
+"""Kinds whose things are told apart at a glance; of other kinds, a jaguar may be taken for a leopard."""
 Relation = Literal["same", "rival", "other", "unclear"]
 MASSES = frozenset({"food", "fruit", "furniture", "clothing", "footwear", "music"})
 _SEEN = (
@@ -93,14 +97,16 @@ class Kinds:
         """Say how what is asked about and what is shown go together.
 
         `same`: what is shown is of the kind asked about. `rival`: another thing of the same realm, a cat and no dog.
-        `other`: a thing of a realm, which would be seen, or of the kind shown. `unclear`: anything else, and what the
-        table does not place. `shown` is empty where that has no name.
+        `other`: a thing of a realm, which would be seen, or of the kind shown. `unclear`: anything else, what the table
+        does not place, and things of one close kind, which look alike. `shown` is empty where that has no name.
         """
         asked = self._name(asked)
         if asked and self.is_a(shown, asked):
             return "same"
         if shown and self.is_a(asked, shown.lower()):
             return "other"
+        if set(self.of(asked)) & set(self.of(shown)) - COARSE:
+            return "unclear"
         realm = next((realm for realm in REALMS if self.is_a(asked, realm) or realm in self._realms.get(asked, ())), "")
         return "unclear" if not realm else "rival" if self.is_a(shown, realm) else "other"
 

@@ -122,6 +122,8 @@ def test_a_thing_that_may_be_any_of_a_kind_is_called_by_the_kind(
         ("people", "dog", "other"),
         ("dog", "", "other"),
         ("castle", "building", "other"),
+        ("leopard", "jaguar", "unclear"),
+        ("owl", "kite bird", "unclear"),
         ("sofa", "teddy bear", "unclear"),
         ("cup", "espresso", "unclear"),
         ("fur", "cat", "unclear"),
