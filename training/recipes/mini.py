@@ -9,7 +9,8 @@ goes to `models/mini` of this checkout as soon as it is finished, where the late
 `--stages` chooses some; those left out keep their files. Without it all run, but `vocabulary` and `words`, which need
 `--synsets` and `--wordnet` (see `mini_vocabulary`), keep theirs unless these are given. An interrupted run goes on:
 `--out` keeps which stages are finished, and each stage its own steps; remove `--out` to begin again. `--small` takes a
-few examples and steps a stage, to see that everything runs; keep nothing of it.
+few examples and steps a stage, to see that everything runs; keep nothing of it. With `--go-on` the stage `adapter`
+begins with the shipped adapter and at half the learning rate, not from nothing; `--minutes` is how long it trains.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -72,6 +74,8 @@ class Run:
     synsets: Path | None
     wordnet: Path | None
     sweethome: Path | None
+    minutes: float
+    go_on: bool
 
     def sized(self, full: str, small: str) -> Options:
         """Return one of two lists of options."""
@@ -112,19 +116,24 @@ def make_words(run: Run) -> None:
 
 def part_of_adapter(part: str, full: str = "", small: str = "") -> Callable[[Run], None]:
     """Return the stage that makes one part of `mini.safetensors` and keeps the others."""
+    return partial(make_part, part=part, full=full, small=small)
 
-    def make(run: Run) -> None:
-        out = run.folder(part)
-        for kept in SHARED:
-            _share(run.out / kept, Path(out) / kept)
-        options = ["--out", out, "--init", str(WEIGHTS), "--parts", part, "--seed", str(run.seed)]
-        options += run.sized(full, f"{small} --every {SMALL_EVERY}")
-        mini_adapter.main([str(run.data), *options, "--workers", str(run.workers)])
-        for kept in SHARED:
-            _share(Path(out) / kept, run.out / kept)
-        install(Path(out) / WEIGHTS.name, WEIGHTS)
 
-    return make
+def make_adapter(run: Run) -> None:
+    begins = "--rate 0.5" if run.go_on else "--fresh"
+    make_part(run, part="adapter", full=f"{begins} --minutes {run.minutes}", small=f"{begins} --steps 1")
+
+
+def make_part(run: Run, *, part: str, full: str, small: str) -> None:
+    out = run.folder(part)
+    for kept in SHARED:
+        _share(run.out / kept, Path(out) / kept)
+    options = ["--out", out, "--init", str(WEIGHTS), "--parts", part, "--seed", str(run.seed)]
+    options += run.sized(full, f"{small} --every {SMALL_EVERY}")
+    mini_adapter.main([str(run.data), *options, "--workers", str(run.workers)])
+    for kept in SHARED:
+        _share(Path(out) / kept, run.out / kept)
+    install(Path(out) / WEIGHTS.name, WEIGHTS)
 
 
 def _share(source: Path, target: Path) -> None:
@@ -207,11 +216,7 @@ STAGES: dict[str, Stage] = {
         make=part_of_adapter("calibration"), says="when to hedge, in the same file like the next three", minutes=2
     ),
     "relevance": Stage(make=part_of_adapter("relevance"), says="which questions concern the medium", minutes=30),
-    "adapter": Stage(
-        make=part_of_adapter("adapter", "--fresh --minutes 170", "--fresh --steps 1"),
-        says="what is seen, into words",
-        minutes=170,
-    ),
+    "adapter": Stage(make=make_adapter, says="what is seen, into words", minutes=170),
     "verdicts": Stage(
         make=part_of_adapter("verdicts", "--verdict-steps 120", "--verdict-steps 1"), says="yes and no", minutes=25
     ),
@@ -270,6 +275,8 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[Sequence[str] | None, R
     parser.add_argument("--synsets", type=Path, help="timm's data/_info")
     parser.add_argument("--wordnet", type=Path, help="WordNet's dict")
     parser.add_argument("--sweethome", type=Path, help="Debian's sweethome3d and sweethome3d-furniture, unpacked")
+    parser.add_argument("--minutes", type=float, default=170, help="of the adapter's training")
+    parser.add_argument("--go-on", action="store_true", help="train the shipped adapter further, not one from nothing")
     parser.add_argument("--small", action="store_true", help="a few examples and steps a stage")
     given = vars(parser.parse_args(argv))
     wanted, is_small = given.pop("stages"), given.pop("small")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.mini.articles import article
@@ -74,8 +74,10 @@ def say_shown(thing: Thing, medium: str) -> str:
     return f"The {medium} shows {_listed(thing)}{_kind_clause(thing)}."
 
 
-def say_description(thing: Thing) -> str:
-    return say_shown(thing, "picture")
+def say_description(thing: Thing, question: str) -> str:
+    """Say what the picture shows, calling it what the question calls it."""
+    asked = question.lower()
+    return say_shown(thing, next((word for word in ("photo", "image", "scene") if word in asked), "picture"))
 
 
 def say_caption(thing: Thing) -> str:
@@ -87,6 +89,24 @@ def say_name(thing: Thing) -> str:
     if thing.unsure and not thing.beside:
         joined = f"{thing.name} or {thing.other}"
     return f"{'Perhaps ' if thing.unsure and thing.beside else ''}{joined[0].upper()}{joined[1:]}."
+
+
+def say_more(thing: Thing) -> str:
+    """Say what is known beyond the name and its kind, a group at most, and that this is all."""
+    what = say_heard(thing) if thing.sense == "sound" else say_what(thing)
+    groups = [group for group in thing.groups if group not in what and group != "person"]
+    if thing.unsure or thing.beside or not groups or thing.kind == "drink":
+        return f"{what} I cannot tell more."
+    return f"{what} It is {'food' if groups[0] == 'food' else article(groups[0])}; I cannot tell more."
+
+
+def say_use(thing: Thing) -> str | None:
+    """Say what people do with such things, where the groups tell."""
+    use = next((words.USES[group] for group in thing.groups if group in words.USES), None)
+    if use is None or thing.unsure or thing.beside or "animal" in thing.groups or thing.sense == "sound":
+        return None
+    verb = "drink" if thing.kind == "drink" else use
+    return f"{say_what(replace(thing, kind='object')).removesuffix('.')}, which people {verb}."
 
 
 def say_heard(thing: Thing) -> str:
@@ -106,38 +126,45 @@ class Interviewer:
 
     def __init__(self, groups: Sequence[str], names: Sequence[Name], rng: random.Random) -> None:
         self._groups, self._names, self._rng = tuple(groups), tuple(names), rng
-        self._answers: dict[Sense, tuple[tuple[float, Sequence[str], Callable[[Thing], str]], ...]] = {
+        self._answers: dict[Sense, tuple[tuple[float, Sequence[str], Callable[[Thing, str], str]], ...]] = {
             "picture": (
-                (0.64, words.WHAT, say_what),
-                (0.14, words.DESCRIBE, say_description),
-                (0.12, words.CAPTION, say_caption),
-                (0.10, words.ONE_WORD, say_name),
+                (0.50, words.WHAT, lambda thing, _: say_what(thing)),
+                (0.21, words.DESCRIBE, say_description),
+                (0.19, words.CAPTION, lambda thing, _: say_caption(thing)),
+                (0.10, words.ONE_WORD, lambda thing, _: say_name(thing)),
             ),
-            "sound": ((0.4, words.HEAR, say_heard), (0.5, words.SOUND, say_sound), (0.1, words.WHAT, say_what)),
-            "video": ((1.0, words.VIDEO, say_filmed),),
-            "shape": ((1.0, words.SHAPE, say_what),),
+            "sound": (
+                (0.4, words.HEAR, lambda thing, _: say_heard(thing)),
+                (0.5, words.SOUND, lambda thing, _: say_sound(thing)),
+                (0.1, words.WHAT, lambda thing, _: say_what(thing)),
+            ),
+            "video": ((1.0, words.VIDEO, lambda thing, _: say_filmed(thing)),),
+            "shape": ((1.0, words.SHAPE, lambda thing, _: say_what(thing)),),
         }
         self._first: tuple[tuple[float, Callable[[Thing], Conversation]], ...] = (
-            (0.48, self._named),
-            (0.05, self._of_kind),
-            (0.19, self._group),
-            (0.21, self._is_named),
-            (0.05, self._trait),
-            (0.02, self._unseen),
+            (0.54, self._named),
+            (0.09, self._of_kind),
+            (0.12, self._group),  # those the judge knows are taught with its verdict
+            (0.12, self._is_named),
+            (0.03, self._trait),
+            (0.05, self._unseen),
+            (0.03, self._more),
+            (0.02, self._use),
         )
 
     def naming(self, thing: Thing) -> Conversation:
         """Return one question for the name, in one of many wordings."""
-        return self._ask(words.WHAT, say_what, thing)
+        return [("user", self._rng.choice(words.WHAT)), ("assistant", say_what(thing))]
 
     def conversation(self, thing: Thing) -> Conversation:
         """Return one conversation about `thing`, in one turn or two."""
         weights = [weight for weight, _ in self._first]
         turn = self._rng.choices([draw for _, draw in self._first], weights)[0](thing)
-        if self._rng.random() < 0.22:
+        if self._rng.random() < 0.26:
             turn = turn + self._rng.choice(
                 (self._group, self._group, self._is_named, self._is_named, self._trait, self._which_kind,
-                 self._certain, self._unseen, self._again, self._again)
+                 self._certain, self._certain, self._unseen, self._again, self._again, self._more, self._more,
+                 self._use)
             )(thing)  # fmt: skip
         return self.opened(turn)
 
@@ -145,23 +172,29 @@ class Interviewer:
         """Return the conversation, sometimes behind a system turn."""
         return [("system", "You are a helpful assistant."), *turn] if self._rng.random() < 0.05 else turn
 
-    def _ask(self, questions: Sequence[str], answer: Callable[[Thing], str], thing: Thing) -> Conversation:
-        return [("user", self._rng.choice(questions)), ("assistant", answer(thing))]
-
     def _named(self, thing: Thing) -> Conversation:
         """Ask what it is, in the words of the thing's sense."""
         styles = self._answers[thing.sense]
         _, questions, answer = self._rng.choices(styles, [weight for weight, _, _ in styles])[0]
-        return self._ask(questions, answer, thing)
+        question = self._rng.choice(questions)
+        return [("user", question), ("assistant", answer(thing, question))]
 
     def _again(self, thing: Thing) -> Conversation:
-        return self._ask(words.AGAIN, say_what, thing)
+        return [("user", self._rng.choice(words.AGAIN)), ("assistant", say_what(thing))]
+
+    def _more(self, thing: Thing) -> Conversation:
+        return [("user", self._rng.choice(words.MORE)), ("assistant", say_more(thing))]
+
+    def _use(self, thing: Thing) -> Conversation:
+        """Ask what it is used for; nobody can tell where no group says it."""
+        answer = say_use(thing) or (say_what(thing) if thing.unsure else self._cannot_tell(thing))
+        return [("user", self._rng.choice(words.USE)), ("assistant", answer)]
 
     def _of_kind(self, thing: Thing) -> Conversation:
         options = [group for group in thing.groups if group not in ("food", "human sound", "music", "person")]
         options += [thing.kind] if thing.kind not in words.NO_ONE_SAYS else []
         questions = words.OF_KIND_HEARD if thing.sense == "sound" else words.OF_KIND
-        if not options or self._rng.random() < 0.12:
+        if not options or self._rng.random() < 0.35:
             groups = ("animal", "vehicle", "musical instrument") if thing.sense == "sound" else self._groups
             asked = self._rng.choice([group for group in groups if group not in self._groups_of(thing)])
             verb = "hear" if thing.sense == "sound" else "see"
@@ -217,7 +250,8 @@ class Interviewer:
             return f"it may be {_maybe(thing)}"
         if thing.sense == "sound":
             return f"I hear {_listed(thing)}"
-        return f"I see {_listed(thing)}" if thing.beside else f"it is {_listed(thing)}"
+        several = thing.beside or _listed(thing).startswith("some ")
+        return f"I see {_listed(thing)}" if several else f"it is {_listed(thing)}"
 
     def _which_kind(self, thing: Thing) -> Conversation:
         kind = thing.kind if thing.kind != "person" else "human being"
@@ -231,12 +265,14 @@ class Interviewer:
         return [("user", self._rng.choice(words.CERTAIN)), ("assistant", answer)]
 
     def _unseen(self, thing: Thing) -> Conversation:
-        if thing.sense == "sound":
-            heard = f"what may be {_maybe(thing)}" if thing.unsure else _listed(thing)
-            answer = f"I cannot tell; I only hear {heard}."
-            return [("user", self._rng.choice(words.UNHEARD)), ("assistant", answer)]
-        answer = f"I cannot tell; I only see that {self._it_is(thing).replace('I see', 'there is')}."
-        return [("user", self._rng.choice(words.UNSEEN)), ("assistant", answer)]
+        questions = words.UNHEARD if thing.sense == "sound" else words.UNSEEN
+        if self._rng.random() < 0.4:
+            questions = words.UNCOUNTED
+        return [("user", self._rng.choice(questions)), ("assistant", self._cannot_tell(thing))]
+
+    def _cannot_tell(self, thing: Thing) -> str:
+        verb = "hear" if thing.sense == "sound" else "see"
+        return f"I cannot tell; I only {verb} {f'what may be {_maybe(thing)}' if thing.unsure else _listed(thing)}."
 
 
 def overlap(asked: Name, thing: Thing) -> bool:

@@ -75,7 +75,8 @@ HAPPENING = (
 )  # fmt: skip
 _PLAIN_TABLES = (
     words.WHAT, words.DESCRIBE, words.CAPTION, words.ONE_WORD, words.HEAR, words.SOUND, words.VIDEO, words.SHAPE,
-    words.WHICH_KIND, words.UNSEEN, words.UNHEARD, words.CERTAIN, words.AGAIN, ELLIPTIC, HAPPENING,
+    words.WHICH_KIND, words.UNSEEN, words.UNHEARD, words.CERTAIN, words.AGAIN, words.UNCOUNTED, words.MORE, words.USE,
+    ELLIPTIC, HAPPENING,
 )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def other_questions(names: Sequence[Name], plain: Sequence[str], rng: random.Ran
     asking = re.compile("|".join(_pattern(form) for form in _WHOLE), re.IGNORECASE)
     traits = {re.sub(r"[{}]", "", form) for *_, table in TRAITS for form in table} | {form for form, _ in words.TRAITS}
     about = [q for q in media_questions(names, rng, 2 * count) if not asking.match(q) and q not in traits]
-    fixed = [*words.UNSEEN, *words.UNHEARD, *words.CERTAIN, *words.AGAIN, *words.WHAT, *words.WHICH_KIND]
+    fixed = [*words.UNSEEN, *words.UNHEARD, *words.CERTAIN, *words.AGAIN, *words.WHAT, *words.WHICH_KIND, *words.USE]
     texts, kinds = [name.text for name in names], kind_words()
     found = []
     for _ in range(count):

@@ -17,12 +17,17 @@ DESCRIBE = (
     "Describe the picture in one sentence.", "Describe this image.", "Describe what you see.", "Describe the photo.",
     "Please describe the image briefly.", "Give a short description of the picture.", "What is happening here?",
     "Summarize the image in one sentence.", "Explain what the image shows.", "Describe this photo for a blind person.",
-    "Describe it.", "What is in the scene?", "Describe the scene.",
+    "Describe it.", "What is in the scene?", "Describe the scene.", "Describe the photo in detail.",
+    "Give a detailed description of the image.", "Please describe this picture.", "Describe the picture to me.",
+    "In a sentence, what does the picture show?", "What does the photo look like?", "What is the picture about?",
+    "What can you tell me about this picture?", "Describe the photograph in your own words.",
 )  # fmt: skip
 CAPTION = (
     "Write a short caption.", "Write a caption for this image.", "Caption this.", "Give this photo a title.",
     "Write a one-line caption for the photo.", "Provide a caption for this picture.", "Suggest a caption.",
-    "Write alt text for this image.",
+    "Write alt text for this image.", "Think of a caption for my picture.", "What would be a good caption?",
+    "Give me a short caption for this picture.", "I need a caption for this photograph.", "Title this picture.",
+    "Write a brief caption.", "Caption the image in a few words.", "Write a description for the photo album.",
 )  # fmt: skip
 ONE_WORD = (
     "What is this? Answer with the name only.", "In one word, what is this?", "Name it, nothing else.",
@@ -115,6 +120,23 @@ UNHEARD = (
     "How loud is it?", "Who is speaking?", "What do they say?", "How long is the recording?", "How many are there?",
     "Where was this recorded?", "What is the title of the song?", "Transcribe the audio.", "How far away is it?",
 )  # fmt: skip
+UNCOUNTED = (
+    "How many are there?", "How many do you see?", "How many of them are there?", "How many are in the picture?",
+    "Count them.", "Count the objects in the picture.", "How many things are shown?", "Is there more than one?",
+)  # fmt: skip
+MORE = (
+    "Tell me more about it.", "Tell me more.", "What can you tell me about it?", "What else can you say about it?",
+    "Can you tell me more?", "What do you know about it?", "Tell me something about this.", "Say more about it.",
+    "Give me more details.", "Anything else?", "What more do you see?", "Explain what it is.",
+)  # fmt: skip
+USE = (
+    "What is it used for?", "What is it for?", "What do people do with it?", "What would you use it for?",
+    "What is this used for?", "What can I do with it?", "What is it good for?", "What is the object used for?",
+)  # fmt: skip
+USES = {  # group -> what people do with its things
+    "food": "eat", "piece of clothing": "wear", "vehicle": "travel in or carry things with", "tool": "work with",
+    "musical instrument": "make music with", "piece of furniture": "furnish rooms with",
+}  # fmt: skip
 CERTAIN = ("Are you sure?", "How sure are you?", "Are you certain?", "Is that right?", "Really?")
 AGAIN = (
     "So what is it?", "What is it called?", "And what is this?", "Please say again what it is.", "What was it again?",
