@@ -114,9 +114,9 @@ def make_words(run: Run) -> None:
     mini_words.main(["--wordnet", str(run.wordnet), "--out", str(WORDS)])
 
 
-def part_of_adapter(part: str, full: str = "", small: str = "") -> Callable[[Run], None]:
+def part_of_adapter(part: str) -> Callable[[Run], None]:
     """Return the stage that makes one part of `mini.safetensors` and keeps the others."""
-    return partial(make_part, part=part, full=full, small=small)
+    return partial(make_part, part=part)
 
 
 def make_adapter(run: Run) -> None:
@@ -124,7 +124,12 @@ def make_adapter(run: Run) -> None:
     make_part(run, part="adapter", full=f"{begins} --minutes {run.minutes}", small=f"{begins} --steps 1")
 
 
-def make_part(run: Run, *, part: str, full: str, small: str) -> None:
+def make_verdicts(run: Run) -> None:
+    """The judge from nothing, and the adapter's yes and no from the shipped ones."""
+    make_part(run, part="verdicts", full=f"--verdict-steps {60 if run.go_on else 120}", small="--verdict-steps 1")
+
+
+def make_part(run: Run, *, part: str, full: str = "", small: str = "") -> None:
     out = run.folder(part)
     for kept in SHARED:
         _share(run.out / kept, Path(out) / kept)
@@ -217,9 +222,7 @@ STAGES: dict[str, Stage] = {
     ),
     "relevance": Stage(make=part_of_adapter("relevance"), says="which questions concern the medium", minutes=30),
     "adapter": Stage(make=make_adapter, says="what is seen, into words", minutes=170),
-    "verdicts": Stage(
-        make=part_of_adapter("verdicts", "--verdict-steps 120", "--verdict-steps 1"), says="yes and no", minutes=25
-    ),
+    "verdicts": Stage(make=make_verdicts, says="yes and no", minutes=25),
     "told": Stage(make=make_told, says="replies about several media: told.safetensors", minutes=40),
     "attributes": Stage(
         make=make_attributes,

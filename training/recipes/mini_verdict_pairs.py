@@ -126,6 +126,8 @@ def is_unclear(asked: str, true: set[str]) -> bool:
     """Say whether people would differ on a kind that does not hold of a thing with these kinds."""
     if true <= verdict_words.VAGUE and asked not in _KINDS_OF_GROUPS:
         return True
+    if asked in ("animal", "fish", "sea animal") and true & verdict_words.MEATLESS:
+        return False
     rows = verdict_words.UNCLEAR
     return any((asked in some and others & true) or (asked in others and some & true) for some, others in rows)
 
@@ -169,7 +171,7 @@ class Asker:
             said = sorted(true - _SILENT - {"object"})
             return (self._rng.choice(said), True) if said else None
         siblings = [kind for kind, also in verdict_words.ALSO.items() if true.intersection(also)]
-        among = (self._kinds, _KINDS_OF_GROUPS, siblings or self._kinds)
+        among = (self._kinds, _KINDS_OF_GROUPS, _KINDS_OF_GROUPS, siblings or self._kinds)
         asked = self._rng.choice(self._rng.choice(among))
         return None if asked in true or is_unclear(asked, true) else (asked, False)
 

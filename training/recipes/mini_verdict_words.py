@@ -163,6 +163,8 @@ UNCLEAR = tuple((frozenset(some), frozenset(others)) for some, others in (
     (("vehicle",), ("piece of sports equipment",)), (("music",), ("musical instrument", "instrument")),
     (("screen", "computer"), ("electronic device", "telephone", "screen")), (("weapon",), ("knife", "gun", "tool")),
 ))  # fmt: skip
+# A dish may have been an animal; these never were, so that a no to "Is this an animal?" is taught of them.
+MEATLESS = frozenset({"fruit", "vegetable", "drink", "bread", "dessert", "sauce", "mushroom", "nut"})
 TRAITS = (  # what braces hold is asked for; yes where a group of the thing is among the first, unclear among the second
     (("animal", "plant", "person"), (), ("Is it {alive}?", "Is this {alive}?", "Is this a {living thing}?",
      "Is it a {living being}?", "Is this something {living}?", "Is the thing in the picture {alive}?",

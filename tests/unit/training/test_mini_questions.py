@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
 from models.mini.articles import article
 from models.mini.assets import VOCABULARY
 from training.recipes.mini_pictures import Name, choose_unseen, extra_names, read_vocabulary, split_of
-from training.recipes.mini_questions import IS_OF_SENSE, Interviewer, Thing, say_caption, say_what
+from training.recipes.mini_questions import (
+    IS_OF_SENSE,
+    Interviewer,
+    Thing,
+    say_caption,
+    say_description,
+    say_more,
+    say_use,
+    say_what,
+)
+from training.recipes.mini_wordings import UNCOUNTED
 
 DOG = Thing("golden retriever", "dog", ("animal",), "Labrador retriever")
 UNSURE = Thing("ketch", "boat", ("vehicle",), "windmill", unsure=True)
@@ -27,6 +38,30 @@ def test_a_sure_answer_names_the_thing_and_its_kind() -> None:
 def test_an_unsure_answer_names_both_candidates() -> None:
     assert say_what(UNSURE) == "It may be a ketch or a windmill."
     assert say_caption(UNSURE) == "Perhaps a ketch or a windmill."
+
+
+def test_a_description_calls_the_picture_what_the_question_calls_it() -> None:
+    assert say_description(DOG, "Describe this image.") == "The image shows a golden retriever, a kind of dog."
+    assert say_description(DOG, "Describe it.") == "The picture shows a golden retriever, a kind of dog."
+
+
+def test_more_is_what_the_groups_tell_and_that_there_is_no_more() -> None:
+    more = say_more(DOG)
+    assert more == "This is a golden retriever, a kind of dog. It is an animal; I cannot tell more."
+    assert say_more(UNSURE) == "It may be a ketch or a windmill. I cannot tell more."
+    assert say_more(Thing("dam", "barrier", ())) == "This is a dam, a kind of barrier. I cannot tell more."
+
+
+def test_a_use_is_told_where_the_groups_tell_it() -> None:
+    assert say_use(Thing("espresso", "drink", ("food",))) == "This is an espresso, which people drink."
+    assert say_use(Thing("lobster", "sea animal", ("animal", "food"))) is None
+    assert say_use(DOG) is say_use(UNSURE) is None
+
+
+def test_nothing_is_ever_counted() -> None:
+    turns = [turn for seed in range(60) for turn in _interviewer(seed).conversation(DOG)]
+    replies = {answer for (_, question), (_, answer) in pairwise(turns) if question in UNCOUNTED}
+    assert replies == {"I cannot tell; I only see a golden retriever."}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,15 @@ def test_what_is_asked_is_answered_with_the_truth_about_the_thing() -> None:
     assert {"banana", "hammer", "vehicle", "wear"} <= {asked for asked, is_true in drawn if not is_true}
 
 
+def test_a_drink_or_a_fruit_is_no_animal_but_a_dish_may_have_been_one() -> None:
+    def asked(kind: str) -> set[tuple[str, bool]]:
+        asker, thing = Asker(NAMES, random.Random(4)), Thing("x", kind, ("food",))
+        return {pair for _ in range(3000) if (pair := asker.ask(thing)) is not None and pair[0] == "animal"}
+
+    assert asked("drink") == asked("fruit") == {("animal", False)}
+    assert asked("food") == set()
+
+
 def test_a_blend_is_what_each_of_its_things_is() -> None:
     blend = Thing("golden retriever", "dog", ("animal",), beside=(NAMES[2],))
     asker = Asker(NAMES[:2], random.Random(3))
