@@ -32,7 +32,7 @@ ELLIPTIC = (  # too short to point at anything; beside a medium they mean it
     "What is the object used for?", "What would you use it for?", "Tell me about it.", "Tell me something about this.",
     "Write a story about it.", "Write a poem about this.", "Write a poem about the picture.", "What does it eat?",
     "Where does it live?", "What is it used for?", "How does it work?", "Do you like it?",
-    "What do you think about it?",
+    "What do you think about it?", "What are these?", "What are those?", "What are they?", "And what are these?",
     "Is it dangerous?", "Is it expensive?", "Can it fly?", "Can it swim?", "Does it have legs?", "Does it make noise?",
     "Is this dangerous?", "Is it bigger than a house?", "Would it fit in a box?", "Have you seen this before?",
 )  # fmt: skip
@@ -88,17 +88,17 @@ def media_questions(names: Sequence[Name], rng: random.Random, count: int) -> li
     found = []
     for _ in range(count):
         name, style = rng.choice(names), rng.random()
-        if style < 0.30:
+        if style < 0.45:
             question = rng.choice(fixed)
-        elif style < 0.48:
+        elif style < 0.58:
             form, (do, done) = rng.choice((*OF_MEDIUM, *OF_THING, *OF_DEED)), rng.choice(DEEDS)
             other = rng.choice(names).text
             question = form.format(m=rng.choice(MEDIA), n=rng.choice((name.text, name.kind)), o=other, do=do, done=done)
-        elif style < 0.58:
+        elif style < 0.66:
             question = rng.choice(kinds).format(kind=rng.choice((name.kind, *name.groups)))
         else:
             question = rng.choice(asking).format(a=article(rng.choice((name.text, name.kind, *name.groups))))
-        if style >= 0.58 and rng.random() < 0.5:
+        if style >= 0.66 and rng.random() < 0.5:
             question = question + rng.choice(words.YES_OR_NO)
         found.append(question)
     return found
