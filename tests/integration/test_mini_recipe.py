@@ -93,3 +93,10 @@ def test_a_stage_that_lacks_its_sources_is_refused_and_left_out_unless_it_is_ask
         mini.chosen_stages(["words"], run)
     _, run = mini.parse_arguments([str(tmp_path), "--wordnet", "dict"])
     assert mini.chosen_stages(["gallery", "words"], run) == ["words", "gallery"]
+
+
+def test_the_adapter_begins_from_nothing_unless_it_is_to_go_on(tmp_path: Path) -> None:
+    _, run = mini.parse_arguments([str(tmp_path)])
+    assert mini.adapter_options(run) == ["--fresh", "--minutes", "170"]
+    _, run = mini.parse_arguments([str(tmp_path), "--go-on", "--minutes", "50"])
+    assert mini.adapter_options(run) == ["--rate", "0.5", "--minutes", "50.0"]

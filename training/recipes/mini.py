@@ -119,9 +119,15 @@ def part_of_adapter(part: str) -> Callable[[Run], None]:
     return partial(make_part, part=part)
 
 
-def make_adapter(run: Run) -> None:
+def adapter_options(run: Run) -> Options:
+    """Return where the adapter begins, and how fast and for how long it learns."""
     begins = "--rate 0.5" if run.go_on else "--fresh"
-    make_part(run, part="adapter", full=f"{begins} --minutes {run.minutes}", small=f"{begins} --steps 1")
+    return run.sized(f"{begins} --minutes {run.minutes}", f"{begins} --steps 1")
+
+
+def make_adapter(run: Run) -> None:
+    options = " ".join(adapter_options(run))
+    make_part(run, part="adapter", full=options, small=options)
 
 
 def make_verdicts(run: Run) -> None:
