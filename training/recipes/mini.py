@@ -76,6 +76,7 @@ class Run:
     sweethome: Path | None
     minutes: float
     go_on: bool
+    verdict_steps: int
 
     def sized(self, full: str, small: str) -> Options:
         """Return one of two lists of options."""
@@ -131,8 +132,7 @@ def make_adapter(run: Run) -> None:
 
 
 def make_verdicts(run: Run) -> None:
-    """The judge from nothing, and the adapter's yes and no from the shipped ones."""
-    make_part(run, part="verdicts", full=f"--verdict-steps {60 if run.go_on else 120}", small="--verdict-steps 1")
+    make_part(run, part="verdicts", full=f"--verdict-steps {run.verdict_steps}", small="--verdict-steps 1")
 
 
 def make_part(run: Run, *, part: str, full: str = "", small: str = "") -> None:
@@ -286,6 +286,9 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[Sequence[str] | None, R
     parser.add_argument("--sweethome", type=Path, help="Debian's sweethome3d and sweethome3d-furniture, unpacked")
     parser.add_argument("--minutes", type=float, default=170, help="of the adapter's training")
     parser.add_argument("--go-on", action="store_true", help="train the shipped adapter further, not one from nothing")
+    parser.add_argument(
+        "--verdict-steps", type=int, default=120, help="of the adapter's yes and no; 0: the judge alone"
+    )
     parser.add_argument("--small", action="store_true", help="a few examples and steps a stage")
     given = vars(parser.parse_args(argv))
     wanted, is_small = given.pop("stages"), given.pop("small")

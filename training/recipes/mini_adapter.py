@@ -277,7 +277,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread that share each step")
-    parser.add_argument("--verdict-steps", type=int, default=120, help="steps that teach the adapter to say yes or no")
+    parser.add_argument(
+        "--verdict-steps", type=int, default=120, help="steps that teach the adapter to say yes or no; 0: none"
+    )
     parser.add_argument("--invented", type=int, default=1500, help="plain questions the base model makes up")
     parser.add_argument(
         "--every",
@@ -338,7 +340,7 @@ def learn_to_talk(
         loop = LoopConfig(num_steps=arguments.steps, max_minutes=arguments.minutes)
         optimizer = make_optimizer(adapter, arguments.rate)
         run_loop(adapter, optimizer, team_loss(decoder, adapter, batch_at, team), loop, out, team=team)
-    if "verdicts" in made:
+    if "verdicts" in made and arguments.verdict_steps:
         judged_at = batch_source(lambda number: judged_samples(maker, named, POOL_SAMPLES, f"{seed}-{number}"), seed)
         train_verdicts(adapter, team_loss(decoder, adapter, judged_at, team), arguments.verdict_steps, out, team)
 
