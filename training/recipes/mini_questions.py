@@ -142,14 +142,14 @@ class Interviewer:
             "shape": ((1.0, words.SHAPE, lambda thing, _: say_what(thing)),),
         }
         self._first: tuple[tuple[float, Callable[[Thing], Conversation]], ...] = (
-            (0.54, self._named),
-            (0.09, self._of_kind),
+            (0.60, self._named),
+            (0.07, self._of_kind),
             (0.12, self._group),  # those the judge knows are taught with its verdict
             (0.12, self._is_named),
             (0.03, self._trait),
-            (0.05, self._unseen),
-            (0.03, self._more),
-            (0.02, self._use),
+            (0.03, self._unseen),
+            (0.02, self._more),
+            (0.01, self._use),
         )
 
     def naming(self, thing: Thing) -> Conversation:
