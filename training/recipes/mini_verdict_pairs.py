@@ -171,7 +171,7 @@ class Asker:
             said = sorted(true - _SILENT - {"object"})
             return (self._rng.choice(said), True) if said else None
         siblings = [kind for kind, also in verdict_words.ALSO.items() if true.intersection(also)]
-        among = (self._kinds, _KINDS_OF_GROUPS, _KINDS_OF_GROUPS, siblings or self._kinds)
+        among = (self._kinds, _KINDS_OF_GROUPS, siblings or self._kinds)
         asked = self._rng.choice(self._rng.choice(among))
         return None if asked in true or is_unclear(asked, true) else (asked, False)
 
