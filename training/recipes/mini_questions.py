@@ -265,7 +265,7 @@ class Interviewer:
         return [("user", self._rng.choice(words.CERTAIN)), ("assistant", answer)]
 
     def _unseen(self, thing: Thing) -> Conversation:
-        questions = words.UNHEARD if thing.sense == "sound" else words.UNSEEN
+        questions: Sequence[str] = words.UNHEARD if thing.sense == "sound" else words.UNSEEN
         if self._rng.random() < 0.4:
             questions = words.UNCOUNTED
         return [("user", self._rng.choice(questions)), ("assistant", self._cannot_tell(thing))]
