@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from core.types import ChatMessage, ChatRequest, Condition
+from core.types import ChatMessage, ChatRequest, Condition, Modality
+from engine.encoding.service import JointEmbedding, joint_confidence
 from engine.prompting import last_question
 from models.bundle import ModelBundle
 from models.mini.part_names import CONTEXT, Part, PartNames, is_difference, told
@@ -33,23 +34,45 @@ class BlendReader:
         self._part_names, self._verdicts = bundle.part_names, bundle.verdicts
         self._answer_condition = bundle.attribute_condition
 
-    async def read(self, request: ChatRequest, parts: Sequence[Part]) -> Blend:
-        """Return what the parts are called and the messages that say so; nothing for one thing and beside tools."""
-        if self._part_names is None or not parts or request.tools:
+    async def read(self, request: ChatRequest, joint: JointEmbedding | None, *, concerns_media: bool) -> Blend:
+        """Return what the parts are called and the messages that say so; nothing beside tools.
+
+        Of pictures of one thing only what they do not tell or show is said, where that is asked for.
+        """
+        if self._part_names is None or joint is None or request.tools:
             return Blend()
-        return await asyncio.to_thread(self._read, self._part_names, request, parts)
+        if joint.parts:
+            if not concerns_media:
+                return Blend()
+            return await asyncio.to_thread(self._read, self._part_names, request, joint.parts)
+        if self._answer_condition is None or any(medium.modality is not Modality.IMAGE for medium in joint.media):
+            return Blend()
+        confidence = joint_confidence(joint.media)
+        whole = Part(medium=0, modality=Modality.IMAGE, vector=joint.vector, weight=1.0, confidence=confidence)
+        return await asyncio.to_thread(self._read_one, self._part_names, request, whole, concerns_media)
+
+    def _read_one(self, part_names: PartNames, request: ChatRequest, whole: Part, concerns_media: bool) -> Blend:
+        question = last_question(request.messages)
+        text = part_names.honest(whole, question, concerns_media=concerns_media)
+        return self._telling(request, CONTEXT.format(told=text, question=question.strip())) if text else Blend()
+
+    def _telling(self, request: ChatRequest, text: str) -> Blend:
+        """Return messages whose last question is `text`; a reply to them repeats what they tell."""
+        messages = request.messages
+        place = max(place for place, message in enumerate(messages) if message.role == "user")
+        turn = replace(messages[place], text=text)
+        told_messages = (*messages[:place], turn, *messages[place + 1 :])
+        return Blend(messages=told_messages, condition=self._answer_condition)
 
     def _read(self, part_names: PartNames, request: ChatRequest, parts: Sequence[Part]) -> Blend:
         named = part_names.name(parts)
-        messages, question = request.messages, last_question(request.messages)
+        question = last_question(request.messages)
         if len(named) < 2 and not is_difference(parts):
             return Blend()
         of_kind = part_names.of_kind(named, question)
         if not of_kind and self._verdicts is not None and self._verdicts.asked_for(question):
             return Blend(parts=named)
-        text, condition = told(named, question), part_names.told
         if of_kind:
-            text, condition = CONTEXT.format(told=of_kind, question=question.strip()), self._answer_condition
-        place = max(place for place, message in enumerate(messages) if message.role == "user")
-        turn = replace(messages[place], text=text)
-        return Blend(parts=named, messages=(*messages[:place], turn, *messages[place + 1 :]), condition=condition)
+            text = CONTEXT.format(told=of_kind, question=question.strip())
+            return replace(self._telling(request, text), parts=named)
+        return replace(self._telling(request, told(named, question)), parts=named, condition=part_names.told)

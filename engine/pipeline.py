@@ -302,8 +302,8 @@ class Pipeline:
         with timer.stage("prompt"):
             prompts, said, seen = await self._with_experts(request, prompts, said, joint)
             has_context = any(report.in_prompt for report in said)
-            concerns = not has_context and self._prompts.is_conditioned(request)
-            blend = await self._blends.read(request, joint.parts if joint and concerns else ())
+            concerns = self._prompts.is_conditioned(request)
+            blend = await self._blends.read(request, None if has_context else joint, concerns_media=concerns)
             told = self._fitting(request, blend.messages) if blend.messages else ()
             prompts, has_context = ((told,), True) if told else (prompts, has_context)
         is_conditioned = self._prompts.is_conditioned(request, with_context=has_context)

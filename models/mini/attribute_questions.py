@@ -103,7 +103,7 @@ def attribute_question(text: str) -> AttributeQuestion | None:
     if len(text) > MAX_CHARS:
         return None
     for sentence in reversed(re.findall(r"[^.?!\n]+", text)):
-        words = _plain(sentence)
+        words = plain_words(sentence)
         if found := _read(words):
             return replace(found, thing=_as_written(found.thing, sentence), points=_points(found, words))
     return None
@@ -127,7 +127,7 @@ def _as_written(thing: str, sentence: str) -> str:
     return sentence[place : place + len(thing)].replace("’", "'") if place >= 0 else thing
 
 
-def _plain(sentence: str) -> str:
+def plain_words(sentence: str) -> str:
     """Return a sentence in lower case without what is polite or asks for brevity."""
     words = " ".join(re.sub(r"[\"“”()*:;]", " ", sentence.lower().replace("’", "'")).split())
     words = re.sub(r"\b(what|where|that|it)'s\b", r"\1 is", words)

@@ -42,7 +42,8 @@ MASSES = frozenset({"food", "fruit", "furniture", "clothing", "footwear", "music
 _SEEN = (
     r"(?:(?:are|is|were|was)\s+(?:there|it|this|that|these|those|here|shown|visible|depicted|in|on)\b.*|"
     r"(?:(?:do|can|could|did)\s+you\s+(?:see|hear|spot|find|notice|recogni[sz]e|identify)|appears?|"
-    r"(?:do|does)\s+(?:the|these|this|they|it)\b.*\b(?:show|contain|have|depict))\b.*)"
+    r"(?:do|does)\s+(?:the|these|this|they|it)\b.*\b(?:show|have|contain|depict)|"
+    r"(?:lives?|stands?|sits?|hides?)\s+(?:here|there|in|on))\b.*)"
 )
 _QUESTIONS = tuple(
     re.compile(pattern)
@@ -167,3 +168,8 @@ def kind_sentence(kind: str, names: Sequence[str], phrase: str, everything: str)
     if len(names) == 1:
         return f"The {kind} is {phrase}."
     return f"The {plural(kind)} {'is' if kind in MASSES else 'are'} {phrase}."
+
+
+def missing_sentence(kind: str, shown: str) -> str:
+    """Return the sentence that says that one thing is shown, and nothing of the kind that is asked for."""
+    return f"I see no {kind}; it is {article(shown)}."

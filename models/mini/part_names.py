@@ -15,10 +15,12 @@ import numpy as np
 
 from core.types import AdapterPrompt, FloatArray, Modality
 from models.mini.articles import article
-from models.mini.kinds import Kinds, kind_sentence
+from models.mini.kinds import Kinds, kind_sentence, missing_sentence
+from models.mini.number_questions import number_question
 
 HEDGE_BELOW = 0.5  # calibrated confidence, as for a single medium
 NUM_CANDIDATES = 6
+MAX_COUNTED_WORDS = 4  # a longer phrase is no name of things
 NUM_WORDS = 100  # of which some hold a summand
 SURE_BY, SURE_FROM = 0.05, 0.4  # cosines: a word for a difference is sure when this far ahead, and this near
 CLAUSES = {  # one medium, several
@@ -99,6 +101,22 @@ class PartNames:
             return ""
         found = [part for part in named if self._is_a(part, kind)]
         return kind_sentence(kind, [part.name for part in found], listed(found) if found else "", listed(named))
+
+    def honest(self, part: Part, question: str, *, concerns_media: bool) -> str:
+        """Return the sentence for what one picture does not tell or does not show, nothing for any other question.
+
+        It tells no number, and shows nothing of a realm ("Which animal is this?") when it is surely of another.
+        """
+        named, number = self._named(part), number_question(question)
+        asked = number.thing if number else self.kinds.asked_for(question)
+        if not concerns_media and not (number and number.points):
+            return ""
+        relation = self.kinds.relation(asked, named.name) if asked else "same" if number else "unclear"
+        if asked and relation == "other" and not named.other and named.name in self.kinds:
+            return missing_sentence(asked, named.name)
+        if number and (relation == "same" or (number.points and len(asked.split()) < MAX_COUNTED_WORDS)):
+            return f"I cannot tell how many {asked} there are.".replace("  ", " ")
+        return ""
 
     def _is_a(self, part: NamedPart, kind: str) -> bool:
         """Say whether a part may be of a kind; words that the table does not hold count as the name that is nearest."""

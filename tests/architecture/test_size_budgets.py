@@ -18,7 +18,7 @@ from tests.architecture.source_tree import (
 LAYER_CEILINGS = {
     "core": 800,  # design 500: every OpenAI sampling parameter is checked where it is defined
     "media": 2200,  # design 1200: nine point-cloud formats, audio and video decode within budgets
-    "models": 9650,  # design 3200: loaders, four adapter families, mini's networks, words, kinds, colours, detector
+    "models": 9750,  # design 3200: loaders, four adapter families, mini's networks, words, kinds, colours, detector
     "cache_index": 1600,  # design 900: five index kinds, an atomic store with reload, the gallery
     "engine": 10100,  # design 3200: two engines, our own 8-bit steps, many machines, experts that share work, batches
     "server": 14300,  # design 3500: the whole OpenAI surface, its types, the page, keys, traces, load and eval, CLI

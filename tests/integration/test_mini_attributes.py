@@ -196,3 +196,27 @@ def test_two_pictures_are_both_read(server: LiveServer) -> None:
         ("attributes", 1),
     ]
     assert all(report["prompt_chars"] for report in bind["experts"])
+
+
+@pytest.mark.parametrize(
+    ("sample", "question", "expected"),
+    [
+        ("cat.jpg", "How many are there?", "I cannot tell how many there are."),
+        ("cat.jpg", "How many cats are in this picture?", "I cannot tell how many cats there are."),
+        ("coffee.jpg", "What animal is in the photo?", "I see no animal; it is an espresso."),
+        ("soccer_ball.webp", "What vehicle is this?", "I see no vehicle; it is a soccer ball."),
+    ],
+)
+def test_what_a_picture_does_not_tell_or_show_is_said_to_be_so(
+    server: LiveServer, sample: str, question: str, expected: str
+) -> None:
+    said, bind = ask(server, question, (SAMPLES / sample).read_bytes())
+    assert said == expected
+    assert not bind["conditioned"]
+
+
+def test_an_animal_is_named_where_there_is_one_and_numbers_of_the_world_are_left_alone(server: LiveServer) -> None:
+    picture = (SAMPLES / "cat.jpg").read_bytes()
+    assert ask(server, "What animal is in the photo?", picture)[0].startswith("This is a cat")
+    question = "How many days are there in a week?"
+    assert ask(server, question, picture)[0] == ask(server, question)[0]
