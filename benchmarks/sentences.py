@@ -5,7 +5,8 @@
 SETS is a folder that `training.recipes.mini_sets` wrote. Captions, descriptions and a second turn ("Tell me more about
 it.") are right when they hold a right name and are clean: one or two finished sentences of everyday words
 (`benchmarks.sense`) and words of `vocabulary.json`'s names and kinds, none twice in a row. A number is asked for that
-mini cannot count, and an animal where there is none: right is to say so. Wordings with * are not trained on.
+mini cannot count, and an animal where there is none: right is to say so. Wordings with * are neither trained on nor
+were they looked at while rules were written.
 """
 
 from __future__ import annotations
@@ -54,9 +55,13 @@ QUESTIONS = (
     Question("Tell me more about it.", "sentence", is_second=True),
     Question("Could you say a little more about that?", "sentence", is_second=True, is_new=True),
     Question("How many are there?", "cannot tell"),
-    Question("How many of these can you count?", "cannot tell", is_new=True),
+    Question("How many of these can you count?", "cannot tell"),
+    Question("Can you tell me the number of them?", "cannot tell", is_new=True),
+    Question("Count the things in this picture.", "cannot tell", is_new=True),
     Question("What animal is in the photo?", "no animal"),
-    Question("Which animals live here?", "no animal", is_new=True),
+    Question("Which animals live here?", "no animal"),
+    Question("Name the animal in this picture.", "no animal", is_new=True),
+    Question("What sort of animal do you see?", "no animal", is_new=True),
 )
 
 

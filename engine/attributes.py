@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from core.types import ChatMessage, ChatRequest, Condition, FloatArray
 from engine.experts.service import ExpertReport
-from engine.prompting import last_question
+from engine.prompting import last_question, with_last_question
 from models.bundle import ModelBundle
 from models.mini.attribute_questions import AttributeQuestion, attribute_question
 from models.mini.attribute_words import BACKGROUND, answer, told
@@ -62,9 +62,7 @@ class AttributeTeller:
         needed = CLEARLY_OTHER if relation == "unclear" else RATHER_THAN_NAMED if attributes.name else 0.0
         is_shown = relation == "same" or await asyncio.to_thread(self._is_shown, question, vector, needed)
         sentence = answer(attributes, question, is_shown=is_shown, is_rival=relation == "rival")
-        at = max(at for at, message in enumerate(request.messages) if message.role == "user")
-        turn = replace(request.messages[at], text=told(sentence, request.messages[at].text))
-        messages = (*request.messages[:at], turn, *request.messages[at + 1 :])
+        messages = with_last_question(request.messages, told(sentence, last_question(request.messages)))
         said = [replace(report, in_prompt=sentence if i == place else "") for i, report in enumerate(reports)]
         return AttributeContext(messages=messages, condition=self._condition, reports=said)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from core.types import ChatMessage, ChatRequest, Condition, Modality
 from engine.encoding.service import JointEmbedding, joint_confidence
-from engine.prompting import last_question
+from engine.prompting import last_question, with_last_question
 from models.bundle import ModelBundle
-from models.mini.part_names import CONTEXT, Part, PartNames, is_difference, told
+from models.mini.attribute_words import told as answered
 from models.mini.part_names import NamedPart as NamedPart
+from models.mini.part_names import Part, PartNames, is_difference, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +54,11 @@ class BlendReader:
 
     def _read_one(self, part_names: PartNames, request: ChatRequest, whole: Part, concerns_media: bool) -> Blend:
         question = last_question(request.messages)
-        text = part_names.honest(whole, question, concerns_media=concerns_media)
-        return self._telling(request, CONTEXT.format(told=text, question=question.strip())) if text else Blend()
-
-    def _telling(self, request: ChatRequest, text: str) -> Blend:
-        """Return messages whose last question is `text`; a reply to them repeats what they tell."""
-        messages = request.messages
-        place = max(place for place, message in enumerate(messages) if message.role == "user")
-        turn = replace(messages[place], text=text)
-        told_messages = (*messages[:place], turn, *messages[place + 1 :])
-        return Blend(messages=told_messages, condition=self._answer_condition)
+        sentence = part_names.honest(whole, question, concerns_media=concerns_media)
+        if not sentence:
+            return Blend()
+        messages = with_last_question(request.messages, answered(sentence, question))
+        return Blend(messages=messages, condition=self._answer_condition)
 
     def _read(self, part_names: PartNames, request: ChatRequest, parts: Sequence[Part]) -> Blend:
         named = part_names.name(parts)
@@ -72,7 +68,7 @@ class BlendReader:
         of_kind = part_names.of_kind(named, question)
         if not of_kind and self._verdicts is not None and self._verdicts.asked_for(question):
             return Blend(parts=named)
+        text, condition = told(named, question), part_names.told
         if of_kind:
-            text = CONTEXT.format(told=of_kind, question=question.strip())
-            return replace(self._telling(request, text), parts=named)
-        return replace(self._telling(request, told(named, question)), parts=named, condition=part_names.told)
+            text, condition = answered(of_kind, question), self._answer_condition
+        return Blend(parts=named, messages=with_last_question(request.messages, text), condition=condition)

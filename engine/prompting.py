@@ -73,6 +73,14 @@ def last_question(messages: Sequence[ChatMessage]) -> str:
     return next((message.text for message in reversed(messages) if message.role == "user"), "")
 
 
+def with_last_question(messages: Sequence[ChatMessage], text: str) -> tuple[ChatMessage, ...]:
+    """Return the messages with another text for the user's last one; as they are without one."""
+    place = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
+    if place is None:
+        return tuple(messages)
+    return (*messages[:place], replace(messages[place], text=text), *messages[place + 1 :])
+
+
 def media_in_scope(messages: Sequence[ChatMessage], scope: BindScope) -> tuple[MediaBlob, ...]:
     """Return the media that condition the reply: all, or those of the latest user message that has any."""
     if scope == "all":

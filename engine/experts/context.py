@@ -8,6 +8,7 @@ from dataclasses import replace
 from core.types import ChatMessage, Modality
 from engine.experts.cleaning import DELIMITER, shortened
 from engine.experts.service import ExpertReport
+from engine.prompting import last_question, with_last_question
 
 NOUNS = {
     Modality.IMAGE: "picture",
@@ -43,8 +44,7 @@ def with_context(
     `wording` gives what stands before an expert's text and after the question.
     """
     joined = [report for report in reports if report.in_prompt]
-    place = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
-    if not joined or place is None:
+    if not joined:
         return tuple(messages)
     num_media = len({report.medium for report in reports})
     sections = [
@@ -52,12 +52,11 @@ def with_context(
         f"{DELIMITER}\n{report.in_prompt}\n{DELIMITER}"
         for report in joined
     ]
-    question = messages[place].text.strip()
+    question = last_question(messages).strip()
     if question:
         instructions = dict.fromkeys(wording(report.expert)[1] for report in joined)
         sections.append("\n".join(filter(None, [f"Question: {question}", *instructions])))
-    turn = replace(messages[place], text="\n\n".join(sections))
-    return (*messages[:place], turn, *messages[place + 1 :])
+    return with_last_question(messages, "\n\n".join(sections))
 
 
 def _noun(report: ExpertReport, num_media: int) -> str:

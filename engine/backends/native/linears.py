@@ -121,9 +121,8 @@ class Int8Linear:
         kernels.rotate_and_round(raw(weight), levels, scales)
         rounded = torch.from_numpy((levels ^ 128).view(np.int8))  # levels lie around 128
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, [_ROWS_HINT, width])
-        self._scale = torch.from_numpy(
-            scales / rotated_together(width)
-        )  # both sides are rotated by a matrix of ones: H H = points I
+        scales /= rotated_together(width)  # both sides are rotated by a matrix H of ones: H H is that many times I
+        self._scale = torch.from_numpy(scales)
         self._zeros = torch.zeros(num_rows, dtype=torch.int64)
         self.bias = None if linear.bias is None else linear.bias.detach()
 
